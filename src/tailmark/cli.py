@@ -1,0 +1,189 @@
+"""The command line. Commands import what they run, so that `tailmark --help` answers at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tailmark.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USER_ERROR, Stopped, TailmarkError
+
+if TYPE_CHECKING:
+    from tailmark.config import Config
+    from tailmark.layout import Arm, Layout
+
+app = typer.Typer(
+    help="Fine-tune language models for the long tail of their data, with training-time markers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(help="Show the resolved options, or switch to another profile.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ArmOption = Annotated[str, typer.Option(help="baseline or marked")]
+
+
+def _context() -> tuple[Config, Layout]:
+    from tailmark.config import load_config
+    from tailmark.layout import Layout
+
+    root = Path.cwd()
+    return load_config(root / "params.yaml"), Layout(root)
+
+
+def _arm(name: str) -> Arm:
+    from tailmark.errors import ConfigError
+    from tailmark.layout import ARMS
+
+    for arm in ARMS:
+        if name == arm:
+            return arm
+    raise ConfigError(f"There is no arm '{name}'.", where="--arm", fix=f"use one of: {', '.join(ARMS)}")
+
+
+@app.command()
+def ingest() -> None:
+    """Sources to canonical records: quarantine, deduplication, split, subset."""
+    from tailmark.ingest import stage
+
+    stage.run(*_context())
+
+
+@app.command()
+def annotate() -> None:
+    """Give every record its markers, each with origin and confidence."""
+    from tailmark.annotate import stage
+
+    stage.run(*_context())
+
+
+@app.command()
+def validate() -> None:
+    """Check the annotated records against a suite made from the taxonomy."""
+    from tailmark.validate import stage
+
+    stage.run(*_context())
+
+
+@app.command()
+def base() -> None:
+    """Bring the base model into a Hugging Face folder."""
+    from tailmark.base import stage
+
+    stage.run(*_context())
+
+
+@app.command()
+def prepare(arm: ArmOption) -> None:
+    """Render, drop out, tokenize, verify and pack the training rows of one arm."""
+    from tailmark.prepare import stage
+
+    stage.run(*_context(), _arm(arm))
+
+
+@app.command()
+def train(arm: ArmOption, plan: Annotated[bool, typer.Option("--plan", help="say what it would take, and stop")] = False) -> None:
+    """Fine-tune one arm with DeepSpeed; an interrupted run goes on where it was."""
+    if plan:
+        from tailmark.train import plan as planning
+
+        planning.run(*_context(), _arm(arm))
+        return
+    from tailmark.train import stage
+
+    stage.run(*_context(), _arm(arm))
+
+
+@app.command()
+def evaluate() -> None:
+    """Compare the marked model with its baseline on held-out rows, by slice, with intervals."""
+    from tailmark.evaluate import stage
+
+    stage.run(*_context())
+
+
+@app.command()
+def register() -> None:
+    """Put the marked model with its evidence and card into the registry."""
+    from tailmark.register import stage
+
+    stage.run(*_context())
+
+
+@app.command()
+def lifts() -> None:
+    """Print the table of lifts of the last evaluation."""
+    from tailmark.evaluate.table import print_lifts
+
+    print_lifts(_context()[1])
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="what to ask")],
+    markers: Annotated[str, typer.Option(help="markers to ask for, e.g. lang=French,length_tokens=60")] = "",
+    model: Annotated[Path, typer.Option(help="a model folder")] = Path("models/marked"),
+    system: Annotated[str | None, typer.Option(help="a system message")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="most tokens to write, the marker list included")] = 256,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
+) -> None:
+    """Answer a prompt; the markers the model wrote are shown apart from the answer."""
+    from tailmark.generate import command
+
+    wanted = [item for item in markers.split(",") if item.strip()]
+    command.run(prompt, wanted, model, max_new_tokens=max_new_tokens, system=system, as_json=as_json)
+
+
+@config_app.command("show")
+def config_show() -> None:
+    """Print every option with its value and where it comes from."""
+    import json
+
+    from tailmark.profiles import resolved_options
+
+    options = resolved_options(Path.cwd())
+    width = max(len(option.name) for option in options)
+    for option in options:
+        typer.echo(f"{option.name:<{width}}  {option.origin:<14}  {json.dumps(option.value, ensure_ascii=False)}")
+
+
+@config_app.command("use")
+def config_use(
+    name: Annotated[str, typer.Argument(help="a profile: the name of a file in params/")],
+    reset: Annotated[bool, typer.Option("--reset", help="drop the values you set yourself")] = False,
+) -> None:
+    """Write params.yaml from a profile; values you set yourself are kept."""
+    from tailmark.profiles import use_profile
+
+    kept = use_profile(Path.cwd(), name, reset=reset)
+    typer.echo(f"params.yaml now holds profile '{name}'.")
+    for option in kept:
+        typer.echo(f"  kept your own value: {option.name} = {option.value}")
+    if kept:
+        typer.echo(f"  `tailmark config use {name} --reset` drops them.")
+
+
+def main() -> None:
+    """Run a command; errors that a user can mend are printed without a traceback."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app(standalone_mode=True)
+    except TailmarkError as error:
+        print(f"error: {error.render()}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)
+    except Stopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        sys.exit(EXIT_STOPPED)
+    except KeyboardInterrupt:
+        print("interrupted: what was complete is kept; run the same command again to go on", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Profiles: sparse YAML files in `params/` that `tailmark config use` merges into a complete `params.yaml`.
+
+`params.yaml` holds every option, defaults too, so that DVC sees every value that matters. Where a value comes from can then be told
+by comparison: the profile's, the default, or neither, which is the user's own.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tailmark.config import Config, parse_config, read_params
+from tailmark.errors import ConfigError
+from tailmark.files import write_text
+
+_HEADER = """\
+# Every option of the pipeline, as `tailmark config use {profile}` wrote it. Edit freely: DVC reruns what depends on what you change.
+# `tailmark config show` says where each value comes from; src/tailmark/config.py says what each option means.
+"""
+
+Flat = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One resolved option: its dotted name, its value, and where it comes from (`default`, `profile NAME` or `params.yaml`)."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+def profile_path(root: Path, name: str) -> Path:
+    """The file of a profile.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    path = root / "params" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in (root / "params").glob("*.yaml"))) or "none"
+        raise ConfigError(f"There is no profile '{name}'.", where=str(path), fix=f"use one of: {known}")
+    return path
+
+
+def resolved_options(root: Path) -> list[Option]:
+    """Every option of `params.yaml` with its origin, in the order of the tree."""
+    path = root / "params.yaml"
+    data = read_params(path)
+    config = parse_config(data, path)
+    defaults, given = _flatten(_dump(Config())), _flatten(data)
+    profile = _flatten(_profile_values(root, config.profile))
+    return [
+        Option(name, value, _origin(name, value, given, profile, defaults, config.profile))
+        for name, value in _flatten(_dump(config)).items()
+    ]
+
+
+def _origin(name: str, value: Any, given: Flat, profile: Flat, defaults: Flat, profile_name: str) -> str:
+    if name in profile and value == profile[name]:
+        return f"profile {profile_name}"
+    if name not in given or (name not in profile and value == defaults.get(name)):
+        return "default"
+    return "params.yaml"
+
+
+def _profile_values(root: Path, name: str) -> dict[str, Any]:
+    """A profile as the full tree would hold it (so that values compare equal), reduced to the keys it sets."""
+    try:
+        path = profile_path(root, name)
+    except ConfigError:
+        return {}
+    data = read_params(path)
+    full = _flatten(_dump(parse_config(data, path)))
+    return {key: full[key] for key in _flatten(data) if key in full}
+
+
+def use_profile(root: Path, name: str, *, reset: bool = False) -> list[Option]:
+    """Write `params.yaml` from a profile and the defaults; returns the user's own values, which are kept unless `reset`.
+
+    Raises:
+        ConfigError: the profile does not exist, or it or `params.yaml` is malformed.
+    """
+    path = profile_path(root, name)
+    own = [] if reset or not (root / "params.yaml").is_file() else [item for item in resolved_options(root) if item.origin == "params.yaml"]
+    values = _flatten(read_params(path)) | {item.name: item.value for item in own}
+    config = parse_config(_unflatten(values | {"profile": name}), path)
+    write_text(root / "params.yaml", _HEADER.format(profile=name) + _yaml(_dump(config)))
+    return own
+
+
+def _dump(config: Config) -> dict[str, Any]:
+    data = config.model_dump(mode="json", by_alias=True)
+    data["ingest"]["sources"] = [source.model_dump(mode="json", exclude_defaults=True) for source in config.ingest.sources]
+    return data
+
+
+def _yaml(data: dict[str, Any]) -> str:
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 120
+    yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"))
+    stream = io.StringIO()
+    yaml.dump(data, stream)
+    return stream.getvalue()
+
+
+def _flatten(data: dict[str, Any], prefix: str = "") -> Flat:
+    """Dotted names to values; lists and empty mappings are values."""
+    flat: Flat = {}
+    for key, value in data.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value and name not in _OPEN_MAPPINGS:
+            flat |= _flatten(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
+
+
+_OPEN_MAPPINGS = {"validate.min_completeness"}
+"""Options whose value is a mapping with keys of the user's: they are replaced whole, not merged key by key."""
+
+
+def _unflatten(flat: Flat) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *sections, key = name.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[key] = value
+    return tree

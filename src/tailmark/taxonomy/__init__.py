@@ -1,0 +1,31 @@
+"""The markers: what they are (`Taxonomy`), lists of them (`MarkerList`), and how they are written."""
+
+from tailmark.taxonomy.markers import (
+    LIST_CLOSE,
+    LIST_OPEN,
+    Completion,
+    MarkerList,
+    MarkerValue,
+    escape,
+    parse,
+    render,
+    split_completion,
+    unescape,
+)
+from tailmark.taxonomy.schema import MarkerSpec, Taxonomy, load_taxonomy
+
+__all__ = [
+    "LIST_CLOSE",
+    "LIST_OPEN",
+    "Completion",
+    "MarkerList",
+    "MarkerSpec",
+    "MarkerValue",
+    "Taxonomy",
+    "escape",
+    "load_taxonomy",
+    "parse",
+    "render",
+    "split_completion",
+    "unescape",
+]
