@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -74,8 +74,8 @@ class Source(Section):
 
 
 class Ingest(Section):
-    """`rows`: a stratified subset of that many rows after deduplication (None: all); `stratify`: the metadata it keeps in proportion,
-    with at least `floor` rows of each combination where the data have them."""
+    """`rows`: a stratified subset of that many rows after deduplication (None: all); `stratify`: the markers it keeps in proportion,
+    each inside the one before, with at least `floor` rows of each value where the data have them and half of the subset suffices."""
 
     sources: tuple[Source, ...] = (Source(kind="starter"),)
     heldout_fraction: Fraction = 0.1
@@ -91,9 +91,20 @@ class Annotate(Section):
     workers: Annotated[int, Field(ge=0)] = 0
 
 
-class Validate(Section):
-    """Thresholds of the expectations; each names its severity in `stop` (the others warn)."""
+ExpectationGroup = Literal["schema", "ids", "rows", "split", "values", "ranges", "evidence", "completeness", "lengths", "buckets", "tail"]
 
+
+class Validate(Section):
+    """Thresholds of the expectations.
+
+    Attributes:
+        stop: the groups of expectations that stop the pipeline when they fail; the others warn.
+        min_completeness: share of the rows that have a value of the marker, where its `applies_to` holds.
+        min_tail_heldout: held-out rows that each tail value keeps, so that evaluation can say something of it.
+        remeasure_rows: rows whose lengths are measured again and compared.
+    """
+
+    stop: tuple[ExpectationGroup, ...] = tuple(group for group in get_args(ExpectationGroup) if group != "tail")
     min_rows: Positive = 100
     min_completeness: dict[str, Fraction] = Field(default_factory=lambda: {"lang": 0.9, "length_tokens": 1.0, "length_bucket": 1.0})
     min_tail_heldout: Annotated[int, Field(ge=0)] = 1
@@ -117,6 +128,7 @@ class Prepare(Section):
         epochs: passes over the training rows; each has its own order and its own dropout.
         rows_per_step: rows of one optimizer step, equal in both arms, so that both take the same steps on the same rows.
         pack_length: most tokens of one pack; a longer row goes to quarantine, in both arms.
+        system_message: keep the system message that the base model's template inserts where a row has none, or not (`none`).
     """
 
     markers: tuple[str, ...] | None = None
@@ -126,6 +138,7 @@ class Prepare(Section):
     epochs: Positive = 1
     rows_per_step: Positive = 16
     pack_length: Positive = 1024
+    system_message: Literal["keep", "none"] = "keep"
 
 
 class Train(Section):

@@ -1,0 +1,1 @@
+"""From annotated rows to packs: dropout, rendering, tokenizing, label verification, packing."""

@@ -1,0 +1,150 @@
+"""Examples as packs: dropout, prompts, steps and bins, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tailmark.chat import render_prompt, token_ids
+from tailmark.config import Prepare
+from tailmark.console import Progress
+from tailmark.layout import Arm
+from tailmark.packs import ANSWER, MARKERS, UNSUPERVISED, Pack, write_packs
+from tailmark.prepare.dropout import Dropout
+from tailmark.prepare.examples import Example, Ids
+from tailmark.prepare.packing import chunks, epoch_order, first_fit_decreasing
+from tailmark.taxonomy import MarkerList
+
+HELDOUT_EPOCH = -1
+"""The epoch that the held-out rows' dropout is drawn for: the same rows keep the same prompts whatever the number of epochs."""
+
+
+@dataclass
+class _Tally:
+    """What dropout did."""
+
+    lists: int = 0
+    lists_removed: int = 0
+    markers: int = 0
+    markers_removed: int = 0
+
+    def add(self, markers: MarkerList, kept: MarkerList | None) -> None:
+        self.lists += 1
+        if kept is None:
+            self.lists_removed += 1
+        else:
+            self.markers += len(markers)
+            self.markers_removed += len(markers) - len(kept)
+
+    def rates(self) -> dict[str, float]:
+        rates = {"dataset": self.lists_removed / max(self.lists, 1), "sample": self.markers_removed / max(self.markers, 1)}
+        return {name: round(rate, 4) for name, rate in rates.items()}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Packs examples and writes them."""
+
+    tokenizer: Any
+    arm: Arm
+    options: Prepare
+    dropout: Dropout
+    tail: frozenset[str]
+
+    def epoch(self, folder: Path, train: Sequence[Example], epoch: int, seed: int, shared: dict[str, Any]) -> dict[str, Any]:
+        """Write one epoch; returns its part of the report."""
+        tally = _Tally()
+        order = epoch_order([example.id for example in train], seed, epoch)
+        packs: list[Pack] = []
+        progress = Progress(f"packing epoch {epoch + 1} of {self.options.epochs}", len(order))
+        for step, group in enumerate(chunks(order, self.options.rows_per_step)):
+            members = [train[index] for index in group]
+            documents = self._documents(members, epoch, tally)
+            for bin_ in first_fit_decreasing([document.length for document in documents], self.options.pack_length):
+                packs.append(self._pack(step, [(members[index], documents[index]) for index in bin_]))
+            progress.advance(len(members))
+        progress.close()
+        return self._write(folder / "train" / f"epoch-{epoch:03d}.arrow", packs, tally, {**shared, "epoch": epoch})
+
+    def heldout(self, folder: Path, heldout: Sequence[Example], shared: dict[str, Any]) -> dict[str, Any]:
+        """Write the held-out packs. What shares a pack follows from the longest rendering, so it is the same in both arms."""
+        tally = _Tally()
+        packs: list[Pack] = []
+        for members in chunks(heldout, self.options.rows_per_step):
+            documents = self._documents(members, HELDOUT_EPOCH, tally)
+            for bin_ in first_fit_decreasing([example.longest for example in members], self.options.pack_length):
+                packs.append(self._pack(len(packs), [(members[index], documents[index]) for index in bin_]))
+        return self._write(folder / "heldout.arrow", packs, tally, {**shared, "epoch": None})
+
+    def _documents(self, examples: Sequence[Example], epoch: int, tally: _Tally) -> list[_Document]:
+        if self.arm == "baseline":
+            return [_Document(example.prompt_ids, _NOTHING, example.answer_ids) for example in examples]
+        prompts = (
+            self._prompts(examples, epoch, tally) if self.options.placement != "completion" else [item.prompt_ids for item in examples]
+        )
+        heads = [example.list_ids if self.options.placement != "prompt" else _NOTHING for example in examples]
+        return [_Document(prompt, head, example.answer_ids) for prompt, head, example in zip(prompts, heads, examples, strict=True)]
+
+    def _prompts(self, examples: Sequence[Example], epoch: int, tally: _Tally) -> list[Ids]:
+        """The prompts after dropout, rendered by the template that inference uses."""
+        texts = []
+        for example in examples:
+            kept = self.dropout(example.markers, epoch, example.id)
+            tally.add(example.markers, kept)
+            texts.append(render_prompt(self.tokenizer, example.messages, kept))
+        return [np.array(ids, np.int32) for ids in token_ids(self.tokenizer, texts)]
+
+    def _pack(self, step: int, members: Sequence[tuple[Example, _Document]]) -> Pack:
+        return Pack(
+            step=step,
+            input_ids=np.concatenate([part for _, document in members for part in document.parts]),
+            kinds=np.concatenate([document.kinds for _, document in members]),
+            lengths=np.array([document.length for _, document in members], np.int32),
+            row_ids=tuple(example.id for example, _ in members),
+            tail=np.array([example.tail_value in self.tail for example, _ in members], np.bool_),
+        )
+
+    def _write(self, path: Path, packs: list[Pack], tally: _Tally, shared: dict[str, Any]) -> dict[str, Any]:
+        counts = _counts(packs)
+        write_packs(path, packs, {**shared, **counts})
+        fill = counts["tokens"] / (counts["packs"] * self.options.pack_length)
+        return {**counts, "fill": round(fill, 4), "dropout": tally.rates() if tally.lists else None}
+
+
+_NOTHING: Ids = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    """Prompt, list and answer of one row as they are trained."""
+
+    prompt: Ids
+    head: Ids
+    answer: Ids
+
+    @property
+    def parts(self) -> tuple[Ids, Ids, Ids]:
+        return self.prompt, self.head, self.answer
+
+    @property
+    def length(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    @property
+    def kinds(self) -> np.ndarray[Any, np.dtype[np.int8]]:
+        return np.repeat(np.array([UNSUPERVISED, MARKERS, ANSWER], np.int8), [len(part) for part in self.parts])
+
+
+def _counts(packs: Sequence[Pack]) -> dict[str, int]:
+    return {
+        "steps": packs[-1].step + 1,
+        "rows": sum(len(pack.row_ids) for pack in packs),
+        "packs": len(packs),
+        "tokens": sum(len(pack.input_ids) for pack in packs),
+        "supervised_tokens": sum(pack.supervised for pack in packs),
+        "marker_tokens": sum(int(np.count_nonzero(pack.kinds == MARKERS)) for pack in packs),
+    }
