@@ -32,7 +32,7 @@ class Layout:
 
     @property
     def validated(self) -> Path:
-        """`result.json`, `failing_rows.parquet`, `docs/` (Data Docs)."""
+        """`result.json`, `failing_rows.parquet`. (Data Docs hold times, so they stand under `state / "data_docs"`.)"""
         return self.root / "data" / "validated"
 
     def prepared(self, arm: Arm) -> Path:

@@ -16,7 +16,7 @@ from tailmark.files import sha256_json, staged_file
 from tailmark.taxonomy import Taxonomy
 
 ROWS_PER_SHARD = 50_000
-_COMPRESSION = {"compression": "zstd", "compression_level": 6}
+_ZSTD_LEVEL = 6
 
 MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
 
@@ -97,7 +97,7 @@ def _batches(rows: Iterable[Record], size: int) -> Iterator[list[Record]]:
 def write_table(path: Path, table: pa.Table) -> None:
     """Write one Parquet file by rename."""
     with staged_file(path) as temporary:
-        pq.write_table(table, temporary, **_COMPRESSION)
+        pq.write_table(table, temporary, compression="zstd", compression_level=_ZSTD_LEVEL)
 
 
 def shards(folder: Path) -> list[Path]:
@@ -112,6 +112,18 @@ def shards(folder: Path) -> list[Path]:
         missing = next((path for path in expected if path not in paths), folder / "part-00000.parquet")
         raise DataError("A shard is missing.", where=str(missing), fix="run `dvc checkout`, or `dvc repro` to make it again")
     return paths
+
+
+def row_count(path: Path) -> int:
+    """Rows of one Parquet file, from its footer.
+
+    Raises:
+        DataError: it is missing or corrupt.
+    """
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowInvalid, OSError):
+        return int(read_table(path).num_rows)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
@@ -172,21 +184,26 @@ class Quarantine:
 
 @dataclass(frozen=True)
 class RowIdentity:
-    """Rows in = kept + duplicates + contaminated + quarantined, for one source or in all."""
+    """Rows in = kept + duplicates + contaminated + quarantined + not sampled, for one source or in all.
+
+    `not_sampled`: rows without fault that a stratified subset (`ingest.rows`) left out.
+    """
 
     rows_in: int
     kept: int
     duplicates: int = 0
     contaminated: int = 0
     quarantined: int = 0
+    not_sampled: int = 0
 
     def check(self, what: str) -> None:
         """Raise if rows were lost or made: a defect of ours, not of the user's data."""
-        out = self.kept + self.duplicates + self.contaminated + self.quarantined
+        out = self.kept + self.duplicates + self.contaminated + self.quarantined + self.not_sampled
         assert self.rows_in == out, f"{what}: {self.rows_in} rows in, {out} accounted for"
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.rows_in:,} in = {self.kept:,} kept + {self.duplicates:,} duplicates"
             f" + {self.contaminated:,} contaminated + {self.quarantined:,} quarantined"
         )
+        return f"{text} + {self.not_sampled:,} not sampled" if self.not_sampled else text

@@ -44,7 +44,10 @@ def unescape(text: str) -> str:
 
 def value_text(value: MarkerValue) -> str:
     """A value as it is written: integers plain, reals in the shortest form that reads back equal, strings as they are."""
-    return value if isinstance(value, str) else repr(value)
+    if isinstance(value, str):
+        return value
+    # NumPy's reals are floats too, but their own repr is not the plain number.
+    return repr(float(value)) if isinstance(value, float) else repr(value)
 
 
 class MarkerList(Mapping[str, MarkerValue]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +17,9 @@ from tailmark.taxonomy.markers import NAME, VALUE, MarkerValue
 
 UNSPECIFIED = "Unspecified"
 """The value of a categorical marker where nothing says which; never counted as a tail value."""
+
+_MOST = 10**18
+"""Integers are stored in 64 bits."""
 
 _Name = Annotated[str, StringConstraints(pattern=rf"^{NAME.pattern}$")]
 _Value = Annotated[str, StringConstraints(pattern=rf"^{VALUE.pattern}$")]
@@ -42,7 +46,8 @@ class MarkerSpec(_Frozen):
         values: value to definition, for categorical markers.
         read_from: the side of an example that determines it.
         minimum, maximum: the range of a number, both ends included.
-        applies_to: markers and values an example must have for this one to make sense, e.g. `{domain: [Code]}`.
+        applies_to: categorical markers and the values under which this one makes sense, e.g. `{domain: [Code]}`; an example with
+            another value has no value here, one without any may have.
         examples: few-shot examples for taggers.
     """
 
@@ -59,6 +64,10 @@ class MarkerSpec(_Frozen):
     def _consistent(self) -> MarkerSpec:
         if (self.kind == "categorical") != bool(self.values):
             raise ValueError("a categorical marker needs `values`, and only a categorical one has them")
+        if self.values and (self.minimum, self.maximum) != (None, None):
+            raise ValueError("a categorical marker has no range")
+        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
+            raise ValueError("minimum is above maximum")
         unknown = [example.value for example in self.examples if example.value not in self.values]
         if self.values and unknown:
             raise ValueError(f"few-shot examples use values that are not defined: {', '.join(unknown)}")
@@ -72,6 +81,15 @@ class Taxonomy(_Frozen):
     version: int = 1
     markers: dict[_Name, MarkerSpec]
 
+    @model_validator(mode="after")
+    def _conditions_exist(self) -> Taxonomy:
+        for name, spec in self.markers.items():
+            for other, values in spec.applies_to.items():
+                known = self.markers[other].values if other in self.markers else {}
+                if other == name or not values or not set(values) <= set(known):
+                    raise ValueError(f"`applies_to` of marker '{name}' asks for {other}={'/'.join(values)}, which no other marker has")
+        return self
+
     @cached_property
     def digest(self) -> str:
         """Hash of the content; it goes into data, checkpoint and model."""
@@ -84,7 +102,8 @@ class Taxonomy(_Frozen):
             TaxonomyError: there is no such marker.
         """
         if marker not in self.markers:
-            raise TaxonomyError(f"'{marker}' is not a marker of taxonomy '{self.name}'.", fix=f"use one of: {', '.join(sorted(self.markers))}")
+            known = ", ".join(sorted(self.markers))
+            raise TaxonomyError(f"'{marker}' is not a marker of taxonomy '{self.name}'.", fix=f"use one of: {known}")
         return self.markers[marker]
 
     def typed(self, marker: str, text: str) -> MarkerValue:
@@ -98,11 +117,7 @@ class Taxonomy(_Frozen):
             if text not in spec.values:
                 raise TaxonomyError(f"'{text}' is not a value of marker '{marker}'.", fix=f"use one of: {', '.join(spec.values)}")
             return text
-        try:
-            number: int | float = int(text) if spec.kind == "integer" else float(text)
-        except ValueError:
-            kind = "a whole number" if spec.kind == "integer" else "a number"
-            raise TaxonomyError(f"'{text}' is not {kind}, as marker '{marker}' needs.", fix=f"write {marker}=60, for instance") from None
+        number = _number(marker, spec.kind, text)
         low = spec.minimum if spec.minimum is not None else float("-inf")
         high = spec.maximum if spec.maximum is not None else float("inf")
         if not low <= number <= high:
@@ -117,6 +132,17 @@ class Taxonomy(_Frozen):
             return False
 
 
+def _number(marker: str, kind: Kind, text: str) -> int | float:
+    try:
+        number: int | float = int(text) if kind == "integer" else float(text)
+    except ValueError:
+        wanted = "a whole number" if kind == "integer" else "a number"
+        raise TaxonomyError(f"'{text}' is not {wanted}, as marker '{marker}' needs.", fix=f"write {marker}=60, for instance") from None
+    if not (abs(number) <= _MOST if isinstance(number, int) else math.isfinite(number)):
+        raise TaxonomyError(f"{marker}={text} cannot be stored.", fix="use a finite number; a whole one of at most 18 digits")
+    return number
+
+
 def load_taxonomy(path: Path) -> Taxonomy:
     """Read and check a taxonomy file.
 
@@ -126,7 +152,8 @@ def load_taxonomy(path: Path) -> Taxonomy:
     try:
         data = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise TaxonomyError("There is no such taxonomy file.", where=str(path), fix="set `taxonomy.file` in params.yaml to a file that exists") from None
+        fix = "set `taxonomy.file` in params.yaml to a file that exists"
+        raise TaxonomyError("There is no such taxonomy file.", where=str(path), fix=fix) from None
     except (YAMLError, UnicodeDecodeError) as error:
         detail = str(error).split("To suppress")[0].strip()
         raise TaxonomyError(

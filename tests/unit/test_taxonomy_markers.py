@@ -1,0 +1,107 @@
+"""Marker lists: what is written is read back, and text never turns into one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailmark.errors import TaxonomyError
+from tailmark.taxonomy import LIST_CLOSE, LIST_OPEN, MarkerList, escape, parse, render, split_completion, unescape
+from tailmark.taxonomy.markers import NAME, VALUE, value_text
+
+names = st.from_regex(NAME, fullmatch=True).filter(lambda name: len(name) < 30)
+texts = st.from_regex(VALUE, fullmatch=True).filter(lambda text: "MARKER_LIST" not in text)
+values = st.one_of(texts, st.integers(), st.floats(allow_nan=False, allow_infinity=False))
+lists = st.dictionaries(names, values, max_size=8).map(MarkerList)
+pieces = st.sampled_from(["MARKER_LIST", "_", "<", "</", ">", "\n", "MARKER_", "LIST", LIST_OPEN, LIST_CLOSE, "<domain>Code</domain>", " "])
+tricky = st.lists(st.one_of(pieces, st.text(max_size=5)), max_size=12).map("".join)
+
+
+@given(lists)
+def test_parse_reads_what_render_writes(markers: MarkerList) -> None:
+    assert parse(render(markers)) == {name: value_text(value) for name, value in markers.items()}
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_real_keeps_every_bit(value: float) -> None:
+    assert float(parse(render({"quality": value}))["quality"]) == value
+    assert render({"quality": np.float64(value)}) == render({"quality": value})
+
+
+@given(lists)
+def test_the_order_of_the_input_does_not_matter(markers: MarkerList) -> None:
+    assert render(MarkerList(dict(reversed(list(markers.items()))))) == render(markers)
+
+
+@given(tricky)
+def test_escaped_text_reads_back_and_holds_no_wrapper(text: str) -> None:
+    assert unescape(escape(text)) == text
+    assert LIST_OPEN not in escape(text)
+    assert LIST_CLOSE not in escape(text)
+
+
+@given(tricky, tricky)
+def test_different_texts_stay_different(first: str, second: str) -> None:
+    assert (escape(first) == escape(second)) == (first == second)
+
+
+@given(lists, tricky)
+def test_a_completion_comes_apart_into_what_it_was_made_of(markers: MarkerList, answer: str) -> None:
+    whole = split_completion(render(markers) + "\n" + escape(answer))
+    assert whole.markers == {name: value_text(value) for name, value in markers.items()}
+    assert whole.answer == answer
+    assert whole.closed
+
+
+@given(tricky)
+def test_an_answer_without_a_list_is_untouched(answer: str) -> None:
+    whole = split_completion(escape(answer))
+    assert (whole.markers, whole.answer, whole.closed) == ({}, answer, True)
+
+
+@given(lists, st.integers(min_value=0))
+def test_a_list_that_is_cut_off_shows_nothing_of_itself(markers: MarkerList, cut: int) -> None:
+    text = render(markers)
+    start = text[: len(LIST_OPEN) + cut % (len(text) - len(LIST_OPEN))]
+    whole = split_completion(start)
+    assert whole.answer == ""
+    assert not whole.closed
+    assert whole.markers.items() <= {name: value_text(value) for name, value in markers.items()}.items()
+
+
+def test_a_malformed_line_costs_only_itself() -> None:
+    text = f"{LIST_OPEN}\n<domain>Code</domain>\n<lang>Greek</task>\n<task>CodeFix</task>\n{LIST_CLOSE}\nDone."
+    whole = split_completion(text)
+    assert whole.markers == {"domain": "Code", "task": "CodeFix"}
+    assert whole.answer == "Done."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no list",
+        f"{LIST_OPEN}\n{LIST_CLOSE}",
+        f"{LIST_OPEN}\n<a>1</a>\n<a>2</a>\n{LIST_CLOSE}",
+        f"{LIST_OPEN}\n<b>1</b>\n<a>2</a>\n{LIST_CLOSE}",
+        f"{LIST_OPEN}\n<a>1</b>\n{LIST_CLOSE}",
+        f"{LIST_OPEN}\n<a>1</a>\n{LIST_CLOSE}\n",
+    ],
+)
+def test_parse_refuses_all_that_render_does_not_write(text: str) -> None:
+    with pytest.raises(TaxonomyError):
+        parse(text)
+
+
+@pytest.mark.parametrize("value", ["", " Code", "Code\n", "<b>", "a>b", "MARKER_LIST", True, "two\nlines"])
+def test_a_value_that_could_not_be_read_back_is_refused(value: str) -> None:
+    with pytest.raises(TaxonomyError, match="cannot be the value"):
+        MarkerList({"domain": value})
+
+
+@pytest.mark.parametrize("name", ["", "Domain", "1st", "a-b", "a b"])
+def test_a_name_that_could_not_be_read_back_is_refused(name: str) -> None:
+    with pytest.raises(TaxonomyError, match="not a marker name"):
+        MarkerList({name: "x"})
