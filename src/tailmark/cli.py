@@ -129,7 +129,7 @@ def generate(
     markers: Annotated[str, typer.Option(help="markers to ask for, e.g. lang=French,length_tokens=60")] = "",
     model: Annotated[Path, typer.Option(help="a model folder")] = Path("models/marked"),
     system: Annotated[str | None, typer.Option(help="a system message")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="most tokens to write, the marker list included")] = 256,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="most tokens of the answer; a marker list has its own allowance")] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
     """Answer a prompt; the markers the model wrote are shown apart from the answer."""

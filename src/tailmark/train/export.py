@@ -1,0 +1,48 @@
+"""The trained model as a plain Hugging Face folder, with taxonomy and description inside."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from tailmark.config import Config
+from tailmark.files import staged_folder
+from tailmark.layout import Arm, Layout
+from tailmark.modelfolder import TAXONOMY, ModelInfo, forget_origin, write_model_info
+from tailmark.taxonomy import load_taxonomy
+
+
+def export(config: Config, layout: Layout, arm: Arm, state: dict[str, Tensor]) -> None:
+    """Write `layout.trained(arm)`: weights in bf16, the tokenizer with its template, `taxonomy.yaml`, and `tailmark.json` last.
+
+    Args:
+        state: every parameter of the model, by its name in the model.
+    """
+    model: Any = AutoModelForCausalLM.from_pretrained(layout.base, dtype=torch.bfloat16)
+    missing = model.load_state_dict(state, strict=False).missing_keys
+    untied = set(missing) - set(model.all_tied_weights_keys)
+    assert not untied, f"parameters were not gathered: {sorted(untied)}"
+    with staged_folder(layout.trained(arm)) as folder:
+        model.save_pretrained(folder)
+        shutil.copytree(layout.prepared(arm) / "tokenizer", folder, dirs_exist_ok=True)
+        forget_origin(folder)
+        shutil.copyfile(layout.root / config.taxonomy.file, folder / TAXONOMY)
+        write_model_info(folder, _describe(config, layout, arm))
+
+
+def _describe(config: Config, layout: Layout, arm: Arm) -> ModelInfo:
+    taxonomy = load_taxonomy(layout.root / config.taxonomy.file)
+    markers = config.prepare.markers if config.prepare.markers is not None else tuple(taxonomy.markers)
+    return ModelInfo(
+        arm=arm,
+        markers=tuple(sorted(markers)) if arm == "marked" else (),
+        placement=config.prepare.placement,
+        dataset_dropout=config.prepare.dataset_dropout,
+        sample_dropout=config.prepare.sample_dropout,
+        taxonomy=taxonomy.digest,
+        base=config.base.source,
+    )

@@ -1,0 +1,91 @@
+"""One rank: `python -m tailmark.train.worker JOB`, started by torchrun."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from tailmark.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USER_ERROR, Stopped, TailmarkError
+from tailmark.files import write_json
+from tailmark.train.job import Job, read_job
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask the kernel (Linux) to kill this process when its parent ends, however it ends: no rank outlives its launcher."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main() -> None:
+    """Train, and leave a note for the launcher where that did not go well."""
+    die_with_parent()
+    job = read_job(Path(sys.argv[1]))
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        train(job)
+    except Stopped as stop:
+        _note(job, rank, kind="Stopped", what=str(stop))
+        code = EXIT_STOPPED
+    except TailmarkError as error:
+        _note(job, rank, kind=type(error).__name__, what=error.what, where=error.where, fix=error.fix)
+        code = EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except Exception as error:  # the launcher tells the user; the log keeps the traceback
+        traceback.print_exc()
+        _note(job, rank, kind="crash", what=f"{type(error).__name__}: {error}")
+        code = 1
+    else:
+        code = 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without the usual teardown: after a failure the other ranks are gone, and the process group's destructor would wait for them.
+    os._exit(code)
+
+
+def _note(job: Job, rank: int, **content: str | None) -> None:
+    write_json(job.problem(rank), content)
+
+
+def train(job: Job) -> None:
+    """Train on this rank, and on rank 0 write the model and the result."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    import torch
+    import torch.distributed as dist
+    from transformers.utils import logging
+
+    from tailmark.train.engine import gather_parameters, init_ranks, make_engine
+    from tailmark.train.export import export
+    from tailmark.train.loop import Loop
+    from tailmark.train.model import GradientWatch, SupervisedModel, load_model
+
+    logging.disable_progress_bar()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.manual_seed(job.config.seed)
+    device = init_ranks()
+    model = load_model(job.layout.base, job.config.train)
+    parameters = {"parameters": _count(model), "trainable_parameters": _count(model, trainable=True)}
+    watch = GradientWatch(model)
+    loop = Loop(job, make_engine(SupervisedModel(model), job.config.train), watch, device, stop)
+    progress = loop.run()
+    state = {name.removeprefix("model."): tensor for name, tensor in gather_parameters(loop.engine).items()}
+    if dist.get_rank() == 0:
+        export(job.config, job.layout, job.arm, state)
+        write_json(job.result, vars(progress) | parameters | {"precision": job.config.train.precision})
+    dist.barrier()
+
+
+def _count(model: object, *, trainable: bool = False) -> int:
+    return sum(item.numel() for item in model.parameters() if item.requires_grad or not trainable)  # type: ignore[attr-defined]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Which rows are drawn, and what wrong markers are."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailmark.evaluate.sample import Row, draw, shuffled_markers
+from tailmark.taxonomy import MarkerList
+
+
+def row(number: int, *, tail: bool = False, **markers: str | int) -> Row:
+    return Row(f"{number:032x}", ({"role": "user", "content": "?"},), "!", MarkerList(markers), {}, tail)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 60), st.integers(0, 3))
+def test_draw_balances_head_and_tail_where_it_can(head: int, tail: int, count: int, seed: int) -> None:
+    rows = [row(number, tail=number < tail) for number in range(head + tail)]
+    drawn = draw(rows, count, seed=seed, purpose="x")
+    assert len(drawn) == len({item.id for item in drawn}) == min(count, head + tail)
+    assert drawn == sorted(drawn, key=lambda item: item.id)
+    from_tail = sum(item.tail for item in drawn)
+    if tail >= count // 2 and head >= count - count // 2:
+        assert from_tail == count // 2
+    assert draw(list(reversed(rows)), count, seed=seed, purpose="x") == drawn
+
+
+def test_draw_depends_on_seed_and_purpose() -> None:
+    rows = [row(number) for number in range(200)]
+    assert draw(rows, 20, seed=1, purpose="x") != draw(rows, 20, seed=2, purpose="x")
+    assert draw(rows, 20, seed=1, purpose="x") != draw(rows, 20, seed=1, purpose="y")
+
+
+def test_a_new_row_displaces_at_most_one() -> None:
+    rows = [row(number) for number in range(100)]
+    before = {item.id for item in draw(rows, 30, seed=1, purpose="x")}
+    after = {item.id for item in draw([*rows, row(100)], 30, seed=1, purpose="x")}
+    assert len(before - after) <= 1
+
+
+@given(st.lists(st.sampled_from("ABCDE"), min_size=1, max_size=40), st.integers(0, 3))
+def test_wrong_values_are_a_derangement_as_far_as_can_be(values: list[str], seed: int) -> None:
+    rows = [row(number, domain=value) for number, value in enumerate(values)]
+    shuffled = [str(markers["domain"]) for markers in shuffled_markers(rows, seed)]
+    assert Counter(shuffled) == Counter(values)
+    equal = sum(one == other for one, other in zip(values, shuffled, strict=True))
+    largest = max(Counter(values).values())
+    assert equal == max(0, 2 * largest - len(values))
+
+
+def test_wrong_markers_stay_with_the_rows_that_have_them() -> None:
+    rows = [row(number, lang="French", **({"code_type": "go"} if number % 3 == 0 else {})) for number in range(9)]
+    assert [set(markers) for markers in shuffled_markers(rows, 0)] == [set(item.markers) for item in rows]
+
+
+def test_wrong_lengths_are_far_from_right() -> None:
+    rows = [row(number, length_tokens=number + 1) for number in range(40)]
+    for item, markers in zip(rows, shuffled_markers(rows, 0), strict=True):
+        assert abs(int(item.markers["length_tokens"]) - int(markers["length_tokens"])) == 20
