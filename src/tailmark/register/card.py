@@ -92,9 +92,10 @@ def _dropped_rows(identity: Mapping[str, int]) -> str:
 def _training(evidence: Evidence) -> str:
     train, prepare = evidence.config.train, evidence.config.prepare
     layers = f"the upper {train.trainable_layers} decoder layers" if train.trainable_layers else "all parameters"
+    precision = evidence.training.get("precision", train.precision)
     text = (
-        f"## Training\n\n{layers} in {evidence.training.get('precision', train.precision)} with fp32 master weights, {prepare.epochs} epoch(s), {prepare.rows_per_step} rows "
-        f"a step, packs of {prepare.pack_length} tokens, AdamW, cosine from {train.learning_rate:g} to {train.min_learning_rate:g} after "
+        f"## Training\n\n{layers} in {precision} with fp32 master weights, {prepare.epochs} epoch(s), {prepare.rows_per_step} rows a "
+        f"step, packs of {prepare.pack_length} tokens, AdamW, cosine from {train.learning_rate:g} to {train.min_learning_rate:g} after "
         f"{train.warmup_steps} warm-up steps, seed {evidence.config.seed}."
     )
     numbers = [(name, _number(value)) for name, value in evidence.training.items() if type(value) in (int, float)]
