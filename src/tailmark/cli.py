@@ -180,9 +180,10 @@ def main() -> None:
     except Stopped as stop:
         print(f"stopped: {stop}", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
-    except KeyboardInterrupt:
-        print("interrupted: what was complete is kept; run the same command again to go on", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    except SystemExit as leaving:
+        if leaving.code == EXIT_INTERRUPTED:  # typer's answer to Ctrl-C
+            print("interrupted: what was complete is kept; run the same command again to go on", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 _EVERY_S = 5.0
+_LATER_EVERY_S = 15.0
 
 
 def say(text: str) -> None:
@@ -32,7 +33,7 @@ def duration(seconds: float) -> str:
 class Progress:
     """Counts work done and says how much time is left.
 
-    On a terminal one line is rewritten; through a pipe a line is printed every five seconds, so a log stays readable.
+    On a terminal one line is rewritten; through a pipe a line is printed every 5 seconds, after a minute every 15, so a log stays readable.
 
     Args:
         what: what is being done, e.g. `annotating`.
@@ -51,7 +52,7 @@ class Progress:
         """Count `amount` more units; `note` (e.g. `loss 1.92`) is shown beside the time left."""
         self._done += amount
         now = time.monotonic()
-        every = 0.2 if self._terminal else _EVERY_S
+        every = 0.2 if self._terminal else _EVERY_S if now - self._start < 60 else _LATER_EVERY_S
         if now - self._last >= every and self._done < self._total:
             self._last = now
             self._show(now, note)

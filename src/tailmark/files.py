@@ -97,6 +97,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
     The old folder, if any, stays in place until the new one is complete.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -109,6 +110,24 @@ def staged_folder(path: Path) -> Iterator[Path]:
             _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes that were killed left beside `path`."""
+    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
+        owner = leftover.name.removesuffix(".tmp").rpartition(".")[2]
+        if leftover.is_dir() and owner.isdigit() and not _alive(int(owner)):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _swap(new: Path, path: Path) -> None:

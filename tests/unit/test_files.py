@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +69,15 @@ def test_tree_hash_sees_names_and_content(tmp_path: Path) -> None:
     second = sha256_tree(tmp_path)
     (tmp_path / "b").write_text("2")
     assert len({first, second, sha256_tree(tmp_path)}) == 3
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    leftover, other = tmp_path / f".out.{ended.pid}.tmp", tmp_path / f".out.{os.getppid()}.tmp"
+    leftover.mkdir()
+    other.mkdir()
+    with staged_folder(tmp_path / "out"):
+        pass
+    assert not leftover.exists()
+    assert other.exists()

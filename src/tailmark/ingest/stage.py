@@ -120,6 +120,8 @@ def _take_in(config: Config, root: Path) -> Intake:
     for source in config.ingest.sources:
         name = source.name or source.kind
         say(f"ingest: reading source '{name}' ({source.kind})")
+        if source.path is not None and not (root / source.path).resolve().is_relative_to(root.resolve() / "sources"):
+            say("  DVC does not see this file change: it watches the folder sources/")
         intake.rows_in[name] += 0
         for row in _rows(source, root):
             intake.add(name, row, config.ingest.max_completion_chars)

@@ -106,6 +106,7 @@ class _Display:
         kind, step = event["event"], int(event["step"])
         if kind == "start":
             self._last = int(event["steps"])
+            say(f"  {self._last} steps; held-out loss first" if step == 0 else f"  {self._last} steps, {step} of them done")
             self._progress = Progress(f"train {self._arm}", self._last, "steps", done=step)
             return
         if kind == "step":
@@ -118,3 +119,5 @@ class _Display:
             return
         losses = {name.replace("heldout_", "heldout/", 1): value for name, value in event.items() if name.startswith("heldout_")}
         self._tracked.log_metrics(losses, step=step)
+        if step == 0:  # the time it took is no part of a step's
+            self._progress = Progress(f"train {self._arm}", self._last, "steps")
