@@ -40,13 +40,13 @@ check: lint types  ## lint and types
 
 mlflow: .venv/installed  ## open the runs and the registry at http://127.0.0.1:5000
 	@mkdir -p .tailmark/mlflow
-	@echo "MLflow: http://127.0.0.1:5000  (Ctrl-C ends it)"
+	@echo "MLflow: http://127.0.0.1:5000/#/experiments/1/runs, the registered model: http://127.0.0.1:5000/#/models/tailmark  (Ctrl-C ends it)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
 	  --backend-store-uri $(STORE) --default-artifact-root file://$(CURDIR)/.tailmark/mlflow/artifacts
 
 prefect: .venv/installed  ## open the flow runs at http://127.0.0.1:4200
 	@mkdir -p .tailmark/prefect
-	@echo "Prefect: http://127.0.0.1:4200  (Ctrl-C ends it)"
+	@echo "Prefect: http://127.0.0.1:4200/runs  (Ctrl-C ends it)"
 	@PREFECT_HOME=$(CURDIR)/.tailmark/prefect PREFECT_SERVER_ANALYTICS_ENABLED=false PREFECT_SERVER_API_PORT=4200 \
 	  prefect server start --host 127.0.0.1 --port 4200
 

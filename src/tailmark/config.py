@@ -75,11 +75,13 @@ class Source(Section):
 
 class Ingest(Section):
     """`rows`: a stratified subset of that many rows after deduplication (None: all); `stratify`: the markers it keeps in proportion,
-    each inside the one before, with at least `floor` rows of each value where the data have them and half of the subset suffices."""
+    each inside the one before, with at least `floor` rows of each value where the data have them and half of the subset suffices;
+    `only`: marker to the values from which the subset is taken, e.g. the languages that a small model can write."""
 
     sources: tuple[Source, ...] = (Source(kind="starter"),)
     heldout_fraction: Fraction = 0.1
     rows: Positive | None = None
+    only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     stratify: tuple[str, ...] = ("domain", "lang")
     floor: Positive = 4
     max_completion_chars: Positive = 20_000
@@ -149,6 +151,7 @@ class Train(Section):
         threads: torch threads of each rank on the CPU (0: cores / ranks).
         precision: compute type (auto: bf16 where the hardware has it, else fp32); the optimizer's master weights are fp32 in any case.
         trainable_layers: train only the upper n decoder layers and the final norm (None: everything).
+        marker_loss_weight: weight of the completion's marker-list tokens in the loss, where an answer token has 1 (paper: 1).
         learning_rate, min_learning_rate: cosine from one to the other after `warmup_steps` (paper: 2.5e-4, 1.25e-4, 10).
         heldout_every: steps between two measurements of the held-out loss; the start and the end are always measured.
         checkpoint_every: steps between two checkpoints.
@@ -161,6 +164,7 @@ class Train(Section):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     gradient_checkpointing: bool = False
     trainable_layers: Positive | None = None
+    marker_loss_weight: Annotated[float, Field(ge=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 2.5e-4
     min_learning_rate: Annotated[float, Field(ge=0)] = 1.25e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 10

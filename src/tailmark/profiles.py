@@ -121,7 +121,7 @@ def _flatten(data: dict[str, Any], prefix: str = "") -> Flat:
     return flat
 
 
-_OPEN_MAPPINGS = {"validate.min_completeness"}
+_OPEN_MAPPINGS = {"ingest.only", "validate.min_completeness"}
 """Options whose value is a mapping with keys of the user's: they are replaced whole, not merged key by key."""
 
 

@@ -116,3 +116,11 @@ def test_a_profile_subset_keeps_both_splits_and_every_value() -> None:
 def test_without_a_number_of_rows_all_are_kept() -> None:
     rows = mixed(10, 2)
     assert subset(rows, Config()) == rows
+
+
+def test_only_admits_rows_with_the_values_named() -> None:
+    rows = mixed(10, 4)
+    config = Config.model_validate({"ingest": {"only": {"domain": ["Legal"]}}})
+    assert [item["metadata"]["marker.domain"] for item in subset(rows, config)] == ["Legal"] * 4
+    config = Config.model_validate({"ingest": {"only": {"domain": ["Medical"]}, "rows": 3}})
+    assert subset(rows, config) == []

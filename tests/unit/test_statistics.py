@@ -114,3 +114,12 @@ def test_wilson_agrees_with_scipy() -> None:
     theirs = scipy_stats.binomtest(13, 60).proportion_ci(0.95, method="wilson")
     ours = wilson(13, 60, 0.95)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])
+def test_equal_yes_no_differences_claim_no_certainty(value: float) -> None:
+    """Six of six is no proof: the interval is as wide as Wilson's for a share of all."""
+    found = paired_interval([value] * 6, resamples=100, confidence=0.95, seed=1, yes_no=True)
+    margin = 1 - wilson(6, 6, 0.95).low
+    assert (found.low, found.high) == (max(value - margin, -1), min(value + margin, 1))
+    assert margin > 0.3

@@ -21,7 +21,7 @@ from tailmark.files import write_json
 from tailmark.layout import Layout
 from tailmark.packs import ANSWER, MARKERS, Pack, PackReader, write_packs
 from tailmark.train import checkpoint
-from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, supervised_positions, to_batch
+from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, loss_weights, supervised_positions, to_batch
 from tailmark.train.job import Job, read_job
 from tailmark.train.launch import _failure
 from tailmark.train.model import GradientWatch, SupervisedModel, freeze_lower, load_model
@@ -288,3 +288,9 @@ def test_the_planned_memory_falls_with_the_stage_and_the_ranks() -> None:
     assert memory(1, ranks=1) == memory(2, ranks=1)
     assert memory(2, ranks=8) < memory(2, ranks=2)
     assert memory(2, precision="fp32") > memory(2, precision="bf16")
+
+
+def test_list_tokens_weigh_what_the_option_says() -> None:
+    kinds = torch.tensor([1, 1, 2, 1, 2], dtype=torch.int8)
+    assert loss_weights(kinds, 0.25).tolist() == [0.25, 0.25, 1.0, 0.25, 1.0]
+    assert loss_weights(kinds, 1.0).tolist() == [1.0] * 5

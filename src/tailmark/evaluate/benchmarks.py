@@ -15,7 +15,7 @@ from tailmark.evaluate.scores import Score, ScoredMode
 from tailmark.files import sha256_json
 from tailmark.generate.decode import Answer, Request, generate
 from tailmark.generate.loading import LoadedModel
-from tailmark.measure.language import CODES, lines_in_language
+from tailmark.measure.language import CODES, lines_in_language, measure_language
 from tailmark.measure.lengths import measure_lengths
 from tailmark.taxonomy import MarkerList, MarkerValue
 
@@ -30,6 +30,12 @@ LANGUAGE_WORDS = ("Answer in {}.", "Write the answer in {}.", "Reply in {}.", "T
 CONTROL_LANGUAGES = 6
 _NO_SPACES = frozenset({"Chinese", "Japanese"})
 """Written without spaces between words, so that a limit in words means nothing."""
+
+_SHORTEST_LIMIT = 8
+"""Below, one token more or less is a large share of the target."""
+
+_SHORTEST_JUDGED = 6
+"""Tokens of a reference answer: of shorter ones a line seldom says which language it is in."""
 
 _WORD = re.compile(r"\w+(?:['’\-]\w+)*")
 
@@ -141,7 +147,7 @@ def length_control(bench: Bench) -> list[Score]:
 
 def _has_limit(row: Row, bench: Bench) -> bool:
     limit = row.markers.get(LENGTH)
-    return limit is not None and 3 <= float(limit) <= bench.config.evaluate.max_new_tokens / 2 and row.lang not in _NO_SPACES
+    return limit is not None and _SHORTEST_LIMIT <= float(limit) <= bench.config.evaluate.max_new_tokens / 2 and row.lang not in _NO_SPACES
 
 
 def _length_scores(row: Row, mode: ScoredMode, prompt: str, given: MarkerList | None, answer: Answer) -> list[Score]:
@@ -157,7 +163,7 @@ def _length_scores(row: Row, mode: ScoredMode, prompt: str, given: MarkerList | 
 
 
 def language_control(bench: Bench) -> list[Score]:
-    """Held-out rows in English, asked for an answer in another language of the training data (after arXiv 2406.20052).
+    """Held-out prompts in English, asked for an answer in another language of the training data (after arXiv 2406.20052).
 
     Baseline and `inferred` are told in words; `fixed` is told in words and by the marker.
     """
@@ -165,7 +171,7 @@ def language_control(bench: Bench) -> list[Score]:
     if not targets:
         say("  language control left out: the model was not trained with `lang`, or the training data have one language only")
         return []
-    rows = bench.draw([row for row in bench.heldout.rows if _is_english_prose(row)], bench.config.evaluate.control_rows, "language")
+    rows = bench.draw([row for row in bench.heldout.rows if _asks_in_english(row)], bench.config.evaluate.control_rows, "language")
     langs = [targets[place % len(targets)] for place in range(len(rows))]
     scores = []
     for mode in _control_modes(bench):
@@ -187,8 +193,11 @@ def control_languages(bench: Bench) -> list[str]:
     return sorted(known, key=lambda lang: (-counts[lang], lang))[:CONTROL_LANGUAGES]
 
 
-def _is_english_prose(row: Row) -> bool:
-    return row.lang == "English" and row.labels.get("domain") != "Code" and row.labels.get("task") != "Translation"
+def _asks_in_english(row: Row) -> bool:
+    if row.labels.get("domain") == "Code" or float(row.markers.get(LENGTH, _SHORTEST_JUDGED)) < _SHORTEST_JUDGED:
+        return False
+    found = measure_language(row.messages[-1]["content"], CODES)
+    return found is not None and found.name == "English"
 
 
 def _control_modes(bench: Bench) -> list[ScoredMode]:

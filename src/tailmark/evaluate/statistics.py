@@ -39,24 +39,32 @@ def paired_interval(
     seed: int,
     clusters: Sequence[str] | None = None,
     method: Method = "bca",
+    yes_no: bool = False,
 ) -> Interval:
     """The mean of paired differences with its bootstrap interval (Efron 1987: bias-corrected and accelerated, or percentile).
 
     Args:
         differences: one per example, marked minus baseline or the other way round; at least one.
         clusters: per example, what it shares with others (e.g. its source text): whole clusters are drawn.
+        yes_no: the scores are 0 or 1. Where all differences are equal a bootstrap has nothing to draw from and would claim certainty;
+            the interval is then as wide as Wilson's for a share of n out of n.
     """
     values = np.asarray(differences, dtype=np.float64)
     sums, counts = _cluster_sums(values, clusters)
     mean = float(sums.sum() / counts.sum())
     if len(sums) < 2 or np.ptp(sums / counts) == 0:
-        return Interval(mean, mean, mean, len(values))
+        return _constant_interval(mean, len(sums), len(values), confidence) if yes_no else Interval(mean, mean, mean, len(values))
     means = np.sort(_resampled_means(sums, counts, resamples, seed))
     shares = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
     if method == "bca":
         shares = _bca_shares(shares, means, mean, sums, counts)
     low, high = np.quantile(means, shares)
     return Interval(mean, float(low), float(high), len(values))
+
+
+def _constant_interval(mean: float, draws: int, n: int, confidence: float) -> Interval:
+    margin = 1 - wilson(draws, draws, confidence).low
+    return Interval(mean, max(mean - margin, -1.0), min(mean + margin, 1.0), n)
 
 
 def _cluster_sums(values: Floats, clusters: Sequence[str] | None) -> tuple[Floats, Floats]:

@@ -79,7 +79,9 @@ def _slices(found: Sequence[Pair], measure: Measure, config: Config) -> Metrics:
 def _lift(group: Sequence[Pair], measure: Measure, config: Config) -> dict[str, float]:
     options = config.evaluate
     lifts = [measure.lift(pair.baseline, pair.marked) for pair in group]
-    interval = paired_interval(lifts, resamples=options.resamples, confidence=options.confidence, seed=config.seed)
+    interval = paired_interval(
+        lifts, resamples=options.resamples, confidence=options.confidence, seed=config.seed, yes_no=measure.unit == "share"
+    )
     entry = {
         "lift": interval.mean,
         "low": interval.low,

@@ -39,7 +39,11 @@ def split(rows: Sequence[Record], fraction: float, marker: str, seed: int) -> No
 
 
 def subset(rows: Sequence[Record], config: Config) -> list[Record]:
-    """The profile's rows: `ingest.rows` of them, or all. Train and held-out rows are drawn apart, in the proportion of the split."""
+    """The profile's rows: those that `ingest.only` admits, `ingest.rows` of them or all.
+
+    Train and held-out rows are drawn apart, in the proportion of the split.
+    """
+    rows = [row for row in rows if all(_marker(name)(row) in values for name, values in config.ingest.only.items())]
     wanted = config.ingest.rows
     if wanted is None or wanted >= len(rows):
         return list(rows)

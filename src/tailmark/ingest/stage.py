@@ -106,6 +106,10 @@ def run(config: Config, layout: Layout) -> None:
         )
     split(rows, config.ingest.heldout_fraction, config.longtail.marker, config.seed)
     chosen = sorted(subset(rows, config), key=lambda row: str(row["id"]))
+    if not chosen:
+        raise DataError(
+            "No row has the markers that `ingest.only` asks for.", where="params.yaml: ingest.only", fix="widen it, or leave it empty"
+        )
     identities = intake.identities(chosen)
     with staged_folder(layout.ingested) as folder:
         (folder / "rows").mkdir()

@@ -31,6 +31,11 @@ def render_card(evidence: Evidence) -> str:
     return "\n\n".join(text for text in texts if text) + "\n"
 
 
+def body(card: str) -> str:
+    """The card without its front matter, which a page that shows plain Markdown would print as text."""
+    return card.removeprefix("---\n").partition("\n---\n")[2].lstrip("\n") if card.startswith("---\n") else card
+
+
 def _front_matter(evidence: Evidence) -> str:
     base, license_ = _BASES.get(evidence.info.base, (evidence.info.base, None))
     lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]

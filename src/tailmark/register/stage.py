@@ -24,7 +24,7 @@ from tailmark.errors import DataError, ModelError, TrackingError
 from tailmark.files import read_json, sha256_file, sha256_json, staged_folder, write_json, write_text
 from tailmark.layout import Layout
 from tailmark.modelfolder import ModelInfo, read_model_info
-from tailmark.register.card import Evidence, render_card
+from tailmark.register.card import Evidence, body, render_card
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -131,7 +131,9 @@ def _register(client: MlflowClient, config: Config, layout: Layout, candidate: C
         logged = _log(config, layout, candidate, card, run_id, Path(folder))
     _ensure_registered(client, name)
     tags = {**candidate.tags, "profile": config.profile}
-    made = client.create_model_version(name, logged.artifact_location, run_id=run_id, tags=tags, description=card, model_id=logged.model_id)
+    made = client.create_model_version(
+        name, logged.artifact_location, run_id=run_id, tags=tags, description=body(card), model_id=logged.model_id
+    )
     version = str(made.version)
     _verify(client, config, version, candidate)
     return version

@@ -79,16 +79,16 @@ def set_learning_rate(engine: Any, rate: float) -> None:
         group["lr"] = rate
 
 
-def backward(engine: Any, token_losses: Tensor, supervised: int, *, last: bool) -> None:
+def backward(engine: Any, token_losses: Tensor, weight: float, *, last: bool) -> None:
     """Add one pack's gradients.
 
     Args:
-        token_losses: negative log-likelihoods of the pack's supervised tokens (none: zero gradients).
-        supervised: supervised tokens of the whole step, over all packs and ranks.
+        token_losses: weighted negative log-likelihoods of the pack's supervised tokens (none: zero gradients).
+        weight: sum of the weights of the step's supervised tokens, over all packs and ranks.
         last: whether it is this rank's last pack of the step.
     """
     # DeepSpeed averages gradients over the ranks; the step's loss is a sum over them, hence the factor.
-    share = token_losses.sum() * (dist.get_world_size() / supervised)
+    share = token_losses.sum() * (dist.get_world_size() / weight)
     engine.set_gradient_accumulation_boundary(last)
     engine.backward(share)
 

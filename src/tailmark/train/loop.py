@@ -17,7 +17,7 @@ from tailmark.errors import Stopped, TrainingError
 from tailmark.files import read_json
 from tailmark.packs import Pack, PackReader
 from tailmark.train import checkpoint
-from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, supervised_positions, to_batch
+from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, loss_weights, supervised_positions, to_batch
 from tailmark.train.engine import backward, load_parts, save_parts, set_learning_rate, sum_over_ranks
 from tailmark.train.heldout import heldout_losses
 from tailmark.train.job import Job
@@ -117,12 +117,14 @@ class Loop:
         started = time.monotonic()
         step, options = self.progress.step, self.job.config.train
         packs = self.packs.of_step(step)
-        supervised = sum(len(supervised_positions(pack)) for pack in packs)
+        kinds = [torch.from_numpy(pack.kinds[supervised_positions(pack)]) for pack in packs]
+        supervised = sum(len(item) for item in kinds)
+        weight = sum(float(loss_weights(item, options.marker_loss_weight).sum()) for item in kinds)
         # Whatever a model draws at random in training (attention dropout) depends on the step, so a resume draws the same.
         torch.manual_seed(self.job.config.seed * 1_000_003 + step * dist.get_world_size() + dist.get_rank())
         rate = learning_rate(options, step, self.packs.steps)
         set_learning_rate(self.engine, rate)
-        loss, stop = self._accumulate(packs, max(supervised, 1))
+        loss, stop = self._accumulate(packs, weight or 1.0)
         self.engine.step()
         tokens = sum(len(pack.input_ids) for pack in packs)
         norm = float(self.engine.get_global_grad_norm())
@@ -137,11 +139,12 @@ class Loop:
         self.progress.supervised_tokens += supervised
         self.progress.curve.append({name: float(f"{value:.6g}") if name != "step" else value for name, value in row.items()})
 
-    def _accumulate(self, packs: Sequence[Pack], supervised: int) -> tuple[float, bool]:
+    def _accumulate(self, packs: Sequence[Pack], weight: float) -> tuple[float, bool]:
         """Forward and backward over the step's packs, shared by the ranks in turn.
 
         Returns:
-            The step's loss in nats per supervised token, and whether some rank was asked to stop.
+            The step's loss in nats per supervised token (a weighted mean; `weight` is the sum of the weights), and whether some rank was
+            asked to stop.
 
         Raises:
             TrainingError: on every rank alike, before any weight changes.
@@ -152,7 +155,7 @@ class Loop:
         for turn in range(rounds):
             index = turn * ranks + rank
             pack = packs[index] if index < len(packs) else empty_pack()
-            loss = self._forward_backward(pack, supervised, last=turn == rounds - 1)
+            loss = self._forward_backward(pack, weight, last=turn == rounds - 1)
             finite = self.watch.finite() and bool(torch.isfinite(loss))
             if index < len(packs):
                 total += float(loss)
@@ -161,9 +164,9 @@ class Loop:
         total, asked_sum, *broken = sum_over_ranks([total, float(asked), *broken], self.device)
         if any(broken):
             raise _not_finite(self.progress.step + 1, [pack for pack, bad in zip(packs, broken, strict=True) if bad])
-        return total / supervised, asked_sum > 0
+        return total / weight, asked_sum > 0
 
-    def _forward_backward(self, pack: Pack, supervised: int, *, last: bool) -> torch.Tensor:
+    def _forward_backward(self, pack: Pack, weight: float, *, last: bool) -> torch.Tensor:
         batch = to_batch(pack)
         losses: torch.Tensor = self.engine(
             batch.input_ids.to(self.device),
@@ -172,7 +175,8 @@ class Loop:
             batch.predicting.to(self.device),
             batch.targets.to(self.device),
         )
-        backward(self.engine, losses, supervised, last=last)
+        losses = losses * loss_weights(batch.kinds, self.job.config.train.marker_loss_weight).to(self.device)
+        backward(self.engine, losses, weight, last=last)
         return losses.detach().double().sum()
 
     def _tell(self, **event: Any) -> None:
