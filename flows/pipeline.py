@@ -17,6 +17,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, as_completed
 
 from tailmark import tracking
@@ -119,9 +120,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TailmarkError as error:
         print(f"\n{error}", file=sys.stderr)
         return EXIT_USER_ERROR
-    except (KeyboardInterrupt, Stopped) as error:
+    except (KeyboardInterrupt, TerminationSignal, Stopped) as error:  # TerminationSignal: what Prefect makes of SIGTERM
         process.end_all()
-        print(f"\n{str(error) or 'Stopped.'} The next run goes on from what is complete.", file=sys.stderr)
+        said = str(error) if isinstance(error, Stopped) else "Stopped."
+        print(f"\n{said} The next run goes on from what is complete.", file=sys.stderr)
         return EXIT_INTERRUPTED
     return 0
 
@@ -150,6 +152,8 @@ def _closing(root: Path, seconds: float) -> None:
     report = Layout(root).evaluated / "report.html"
     if report.exists():
         say(f"  report:  {report}")
+    if (Layout(root).trained("marked") / "config.json").exists():
+        say('  try it:  .venv/bin/tailmark generate "Localise this message: The file is empty." --markers lang=French')
     say("  MLflow:  make mlflow    (runs, curves, the registered model)")
     say("  Prefect: make prefect   (flow runs, logs, artifacts)")
 

@@ -50,6 +50,8 @@ count=$(grep -cE '^[a-z]' constraints.txt)
 "${pip[@]}" install --upgrade 'pip>=25' >>"$log" 2>&1 || true # an old pip works too, only slower
 # Every version stands in constraints.txt, so nothing has to be resolved; what is imported is compiled when it is first used.
 step 150 "Installing $count packages into .venv" "${pip[@]}" install --no-compile --no-deps -r constraints.txt
+# A torch build for GPUs needs libraries that depend on the platform and so stand in no list of ours; a CPU build needs none.
+step 15 "Completing torch" "${pip[@]}" install --no-compile -c constraints.txt torch
 step 20 "Installing the packages the starter corpus is made of" "${pip[@]}" install --no-compile --no-deps -r requirements-corpus.txt
 step 15 "Installing tailmark" "${pip[@]}" install --no-deps -e '.'
 touch .venv/installed

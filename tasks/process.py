@@ -48,7 +48,7 @@ def end_all() -> None:
 
 
 def end_group(process: subprocess.Popen[str], grace_s: Mapping[signal.Signals, float] = _GRACE_S) -> None:
-    """Ask the group to stop as Ctrl-C does, so that a stage can save; then insist."""
+    """Ask the group to stop as Ctrl-C does, so that a stage can clean up; then insist."""
     try:
         for number, grace in grace_s.items():
             if not _group_lives(process):

@@ -71,6 +71,12 @@ def _reproduce(stage: Stage, root: Path, display: Display) -> Outcome:
         if not lines.busy:
             break
         time.sleep(0.5)  # another stage's DVC process is writing dvc.lock
+    if lines.busy:
+        raise StageFailed(
+            f"Stage '{stage.name}' could not start: another DVC process holds the lock.",
+            where=str(root / ".dvc" / "tmp" / "lock"),
+            fix="wait for that process or end it, then run the same command again",
+        )
     raise _failure(stage.name, lines.exit_code or code)
 
 

@@ -116,11 +116,15 @@ def register() -> None:
 
 
 @app.command()
-def lifts() -> None:
+def lifts(png: Annotated[Path | None, typer.Option(help="also draw them into this file")] = None) -> None:
     """Print the table of lifts of the last evaluation."""
-    from tailmark.evaluate.table import print_lifts
+    from tailmark.evaluate.table import print_lifts, save_lift_png
+    from tailmark.files import read_json
 
-    print_lifts(_context()[1])
+    layout = _context()[1]
+    print_lifts(layout)
+    if png is not None:
+        save_lift_png(read_json(layout.evaluated / "metrics.json"), png)
 
 
 @app.command()

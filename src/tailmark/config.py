@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -79,7 +80,7 @@ class Ingest(Section):
     `only`: marker to the values from which the subset is taken, e.g. the languages that a small model can write."""
 
     sources: tuple[Source, ...] = (Source(kind="starter"),)
-    heldout_fraction: Fraction = 0.1
+    heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     rows: Positive | None = None
     only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     stratify: tuple[str, ...] = ("domain", "lang")
@@ -196,7 +197,7 @@ class Evaluate(Section):
         resamples: bootstrap resamples; `confidence`: of the intervals.
     """
 
-    modes: tuple[Mode, ...] = ("inferred", "fixed", "wrong")
+    modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("inferred", "fixed", "wrong")
     likelihood_rows: Positive = 100
     control_rows: Positive = 32
     batch_size: Positive = 16
@@ -208,8 +209,14 @@ class Evaluate(Section):
 class Register(Section):
     """`alias`: the name under which the newest registered version can be loaded."""
 
-    model_name: str = "tailmark"
-    alias: str = "challenger"
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "tailmark"
+    alias: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")] = "challenger"
+
+    @model_validator(mode="after")
+    def _free(self) -> Register:
+        if self.alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", self.alias):
+            raise ValueError(f"MLflow keeps the alias '{self.alias}' for itself")
+        return self
 
 
 class Tracking(Section):

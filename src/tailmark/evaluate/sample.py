@@ -25,6 +25,7 @@ class Row:
         markers: its values of the markers the marked model was trained with.
         labels: its values of `SLICE_MARKERS`, whether or not the model was trained with them.
         tail: whether its value of the long-tail marker is a tail value.
+        group: what rows made from one source text share; they are no independent examples.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Row:
     markers: MarkerList
     labels: Mapping[str, str]
     tail: bool
+    group: str
 
     @property
     def question(self) -> str:
@@ -99,7 +101,14 @@ def _row(record: Record, names: Sequence[str], tail_marker: str, tail: frozenset
         markers=MarkerList(values).only(set(names)),
         labels={name: str(values[name]) for name in {*SLICE_MARKERS, tail_marker} if values.get(name) is not None},
         tail=values.get(tail_marker) in tail,
+        group=_group(record),
     )
+
+
+def _group(record: Record) -> str:
+    """The source's group key, else the prompt's text: the rule by which the split keeps rows together."""
+    group: str | None = record["metadata"].get("group")
+    return group or "\n".join(message["content"] for message in record["prompt"])
 
 
 def draw(rows: Iterable[Row], count: int, *, seed: int, purpose: str) -> list[Row]:

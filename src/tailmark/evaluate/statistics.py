@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-Method = Literal["bca", "percentile"]
 
 _NORMAL = NormalDist()
 _CHUNK = 4_000_000
@@ -38,16 +36,15 @@ def paired_interval(
     confidence: float,
     seed: int,
     clusters: Sequence[str] | None = None,
-    method: Method = "bca",
     yes_no: bool = False,
 ) -> Interval:
-    """The mean of paired differences with its bootstrap interval (Efron 1987: bias-corrected and accelerated, or percentile).
+    """The mean of paired differences with its bootstrap interval (Efron 1987: bias-corrected and accelerated).
 
     Args:
         differences: one per example, marked minus baseline or the other way round; at least one.
         clusters: per example, what it shares with others (e.g. its source text): whole clusters are drawn.
-        yes_no: the scores are 0 or 1. Where all differences are equal a bootstrap has nothing to draw from and would claim certainty;
-            the interval is then as wide as Wilson's for a share of n out of n.
+        yes_no: the scores are 0 or 1. Where all clusters' means are equal a bootstrap has nothing to draw from and would claim certainty;
+            the interval is then as wide as Wilson's for a share of k out of k clusters.
     """
     values = np.asarray(differences, dtype=np.float64)
     sums, counts = _cluster_sums(values, clusters)
@@ -56,9 +53,7 @@ def paired_interval(
         return _constant_interval(mean, len(sums), len(values), confidence) if yes_no else Interval(mean, mean, mean, len(values))
     means = np.sort(_resampled_means(sums, counts, resamples, seed))
     shares = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-    if method == "bca":
-        shares = _bca_shares(shares, means, mean, sums, counts)
-    low, high = np.quantile(means, shares)
+    low, high = np.quantile(means, _bca_shares(shares, means, mean, sums, counts))
     return Interval(mean, float(low), float(high), len(values))
 
 
@@ -71,8 +66,14 @@ def _cluster_sums(values: Floats, clusters: Sequence[str] | None) -> tuple[Float
     """Per cluster the sum and the number of its values; without clusters each value is one."""
     if clusters is None:
         return values, np.ones_like(values)
-    _, places = np.unique(np.asarray(clusters), return_inverse=True)
+    places = cluster_places(clusters)
     return np.bincount(places, weights=values).astype(np.float64), np.bincount(places).astype(np.float64)
+
+
+def cluster_places(clusters: Sequence[str]) -> NDArray[np.int64]:
+    """Per example its cluster's number, from 0 in the order of first appearance: clusters of one leave the examples as they are."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    return np.array([numbers[name] for name in clusters], dtype=np.int64)
 
 
 def _resampled_means(sums: Floats, counts: Floats, resamples: int, seed: int) -> Floats:
@@ -103,9 +104,14 @@ def _bca_shares(shares: Floats, means: Floats, mean: float, sums: Floats, counts
     return np.asarray(corrected)
 
 
-def sign_flip_test(differences: Sequence[float] | Floats, *, resamples: int, seed: int) -> float:
-    """Two-sided p-value of a mean difference of zero, by flipping the signs of the pairs at random (Fisher's randomisation test)."""
-    values = np.asarray(differences, dtype=np.float64)
+def sign_flip_test(differences: Sequence[float] | Floats, *, resamples: int, seed: int, clusters: Sequence[str] | None = None) -> float:
+    """Two-sided p-value of a mean difference of zero, by flipping signs at random (Fisher's randomisation test).
+
+    Args:
+        differences: one per pair; at least one.
+        clusters: per pair, what it shares with others: the signs of a cluster flip together, so that a single one has p = 1.
+    """
+    values, _ = _cluster_sums(np.asarray(differences, dtype=np.float64), clusters)
     observed = abs(values.sum())
     if observed == 0:
         return 1.0

@@ -10,11 +10,11 @@ import numpy as np
 
 from tailmark.config import Config
 from tailmark.evaluate.sample import SLICE_MARKERS, HeldOut, Row
-from tailmark.evaluate.scores import MEASURES, Measure, Pair, Score, ScoredMode, pairs
-from tailmark.evaluate.statistics import holm, paired_interval, sign_flip_test, wilson
+from tailmark.evaluate.scores import MEASURES, Measure, Pair, Score, pairs
+from tailmark.evaluate.statistics import cluster_places, holm, paired_interval, sign_flip_test, wilson
 
 MIN_SLICE = 8
-"""Fewest rows of a slice that is reported: below, an interval says nothing."""
+"""Fewest source texts of the rows of a slice that is reported: below, an interval says nothing."""
 
 DIGITS = 6
 Metrics = dict[str, Any]
@@ -33,7 +33,7 @@ def summarize(scores: Sequence[Score], heldout: HeldOut, config: Config) -> Metr
     for measure in MEASURES:
         for mode in config.evaluate.modes:
             found = pairs(scores, measure, mode)
-            if len(found) >= 2:
+            if _texts(found) >= 2:
                 metrics.setdefault(measure.benchmark, {}).setdefault(measure.score, {})[mode] = _slices(found, measure, config)
     return metrics
 
@@ -56,13 +56,17 @@ def slices_of(row: Row) -> Iterator[tuple[str, str]]:
             yield name, row.labels[name]
 
 
+def _texts(group: Sequence[Pair]) -> int:
+    return len({pair.row.group for pair in group})
+
+
 def _slices(found: Sequence[Pair], measure: Measure, config: Config) -> Metrics:
-    """Lift, interval and means of every slice with enough rows; p-values are corrected over the slices of the mode."""
+    """Lift, interval and means of every slice of enough texts; p-values are corrected over the slices of the mode."""
     groups: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     for pair in found:
         for key in slices_of(pair.row):
             groups[key].append(pair)
-    kept = {key: group for key, group in sorted(groups.items()) if key[0] == "all" or len(group) >= MIN_SLICE}
+    kept = {key: group for key, group in sorted(groups.items()) if key[0] == "all" or _texts(group) >= MIN_SLICE}
     entries = {key: _lift(group, measure, config) for key, group in kept.items()}
     sliced = [key for key in entries if key[0] != "all"]
     for key, corrected in zip(sliced, holm([entries[key]["p"] for key in sliced]), strict=True):
@@ -79,8 +83,14 @@ def _slices(found: Sequence[Pair], measure: Measure, config: Config) -> Metrics:
 def _lift(group: Sequence[Pair], measure: Measure, config: Config) -> dict[str, float]:
     options = config.evaluate
     lifts = [measure.lift(pair.baseline, pair.marked) for pair in group]
+    clusters = [pair.row.group for pair in group]
     interval = paired_interval(
-        lifts, resamples=options.resamples, confidence=options.confidence, seed=config.seed, yes_no=measure.unit == "share"
+        lifts,
+        resamples=options.resamples,
+        confidence=options.confidence,
+        seed=config.seed,
+        clusters=clusters,
+        yes_no=measure.unit == "share",
     )
     entry = {
         "lift": interval.mean,
@@ -88,13 +98,16 @@ def _lift(group: Sequence[Pair], measure: Measure, config: Config) -> dict[str, 
         "high": interval.high,
         "baseline": float(np.mean([pair.baseline for pair in group])),
         "marked": float(np.mean([pair.marked for pair in group])),
-        "p": sign_flip_test(lifts, resamples=options.resamples, seed=config.seed),
+        "p": sign_flip_test(lifts, resamples=options.resamples, seed=config.seed, clusters=clusters),
     }
     return {**{name: round(value, DIGITS) for name, value in entry.items()}, "n": len(group)}
 
 
 def _inference(scores: Sequence[Score], config: Config) -> Metrics:
-    """Per marker: accuracy with its Wilson interval and the most frequent label's share, or the median relative error of a number."""
+    """Per marker: accuracy with its Wilson interval and the most frequent label's share, or the median relative error of a number.
+
+    Wilson's intervals count the rows of one text apart, so they are too narrow where several share one; the median's do not.
+    """
     by_marker: dict[str, list[Score]] = defaultdict(list)
     for item in scores:
         if item.benchmark == "inference":
@@ -110,24 +123,19 @@ def _marker_entry(name: str, found: Sequence[Score], config: Config) -> dict[str
         most = Counter(item.given[name] for item in found).most_common(1)[0][1]
         numbers = {"accuracy": interval.mean, "low": interval.low, "high": interval.high, "majority": most / len(found)}
     else:
-        median, low, high = _median(values, config)
+        median, low, high = _median(values, [item.row.group for item in found], config)
         within = wilson(sum(value <= 0.5 for value in values), len(values), config.evaluate.confidence)
         numbers = {"relative_error": median, "low": low, "high": high, "within_half": within.mean}
         numbers |= {"within_half_low": within.low, "within_half_high": within.high}
     return {**{key: round(value, DIGITS) for key, value in numbers.items()}, "written": written, "n": len(values)}
 
 
-def _median(values: Sequence[float], config: Config) -> tuple[float, float, float]:
-    """The median with its percentile bootstrap interval."""
-    array = np.asarray(values)
-    drawn = np.random.default_rng(config.seed).integers(0, len(array), (config.evaluate.resamples, len(array)))
+def _median(values: Sequence[float], clusters: Sequence[str], config: Config) -> tuple[float, float, float]:
+    """The median with its percentile bootstrap interval, for which whole clusters are drawn."""
+    array, places = np.asarray(values), cluster_places(clusters)
+    members = [array[places == number] for number in range(places.max() + 1)]
+    drawn = np.random.default_rng(config.seed).integers(0, len(members), (config.evaluate.resamples, len(members)))
+    medians = [np.median(np.concatenate([members[number] for number in numbers])) for numbers in drawn]
     shares = [(1 - config.evaluate.confidence) / 2, (1 + config.evaluate.confidence) / 2]
-    low, high = np.quantile(np.median(array[drawn], axis=1), shares)
+    low, high = np.quantile(medians, shares)
     return float(np.median(array)), float(low), float(high)
-
-
-def modes_of(metrics: Metrics, measure: Measure) -> list[ScoredMode]:
-    """The modes a measure has, in the order they are shown."""
-    found = metrics.get(measure.benchmark, {}).get(measure.score, {})
-    order: tuple[ScoredMode, ...] = ("inferred", "fixed", "wrong")
-    return [mode for mode in order if mode in found]

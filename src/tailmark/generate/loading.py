@@ -10,6 +10,7 @@ from typing import Any
 os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is first imported: our own progress is the only one shown
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
@@ -57,7 +58,7 @@ def load_model(folder: Path) -> LoadedModel:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         require_marker_template(tokenizer, folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=compute_dtype()).to(device).eval()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise ModelError(
             f"The model cannot be loaded: {(str(error) or repr(error)).splitlines()[0]}",
             where=str(folder),

@@ -21,6 +21,7 @@ from tailmark.prepare.dropout import Dropout
 from tailmark.prepare.examples import Encoder, Example
 from tailmark.prepare.rows import Rows
 from tailmark.prepare.writer import Writer
+from tailmark.provenance import record_start
 from tailmark.records import HELDOUT, TRAIN, annotated_schema
 from tailmark.taxonomy import load_taxonomy
 
@@ -33,6 +34,7 @@ def run(config: Config, layout: Layout, arm: Arm) -> None:
         ModelError: the base model is missing or its template cannot carry markers.
         TaxonomyError: `prepare.markers` or `longtail.marker` names a marker that is not in the taxonomy.
     """
+    record_start("prepare", config, layout, arm)
     say(f"Preparing the {arm} arm: rendering, tokenizing, verifying and packing.")
     taxonomy = load_taxonomy(layout.root / config.taxonomy.file)
     tokenizer = _tokenizer(config, layout)

@@ -111,7 +111,7 @@ def _results(evidence: Evidence) -> str:
     confidence = evidence.config.evaluate.confidence
     intro = (
         "## Results\n\nLift over a baseline trained on the same rows, in the same order, with the same seed and steps, without markers. "
-        f"A positive lift is better for the marked model. Intervals: paired bootstrap, {confidence:.0%}."
+        f"A positive lift is better for the marked model. Intervals: paired bootstrap over source texts, {confidence:.0%}."
     )
     parts = [intro]
     rows = list(_lift_rows(evidence.metrics))

@@ -21,7 +21,7 @@ from tailmark import tracking
 from tailmark.config import Config
 from tailmark.console import duration, say
 from tailmark.errors import DataError, ModelError, TrackingError
-from tailmark.files import read_json, sha256_file, sha256_json, staged_folder, write_json, write_text
+from tailmark.files import read_json, sha256_file, sha256_json, staged_folder, storage_errors, write_json, write_text
 from tailmark.layout import Layout
 from tailmark.modelfolder import ModelInfo, read_model_info
 from tailmark.register.card import Evidence, body, render_card
@@ -62,6 +62,7 @@ def run(config: Config, layout: Layout) -> None:
         ModelError: the model folder is incomplete or has changed, before or after registration.
         DataError: the evaluation's results are missing.
         TrackingError: the registry cannot be reached.
+        StorageError: the disk is full.
     """
     start = time.monotonic()
     say("register: verifying the model's files")
@@ -73,7 +74,8 @@ def run(config: Config, layout: Layout) -> None:
         client = tracking.connect(config, layout)
         version = _existing(client, config, candidate)
         if version is None:
-            version = _register(client, config, layout, candidate, run_.run_id)
+            with storage_errors(layout.state):
+                version = _register(client, config, layout, candidate, run_.run_id)
         else:
             say(f"  version {version} holds this model and evidence already")
         client.set_registered_model_alias(config.register_.model_name, config.register_.alias, version)

@@ -1,1 +1,1 @@
-"""TODO-owner: say what this package is for."""
+"""Fine-tuning: one arm, with DeepSpeed, from the beginning or from where it was interrupted."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AttentionInterface, AutoModelForCausalLM
 
@@ -68,8 +69,8 @@ def load_model(folder: Path, options: Train) -> Any:
     AttentionInterface.register(_ATTENTION, attend_documents)
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=_DTYPES[options.precision], attn_implementation=_ATTENTION)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error) or repr(error)).splitlines()[0]
         raise ModelError(f"The base model cannot be loaded: {reason}", where=str(folder), fix="run `dvc repro base`") from None
     model.config.use_cache = False
     if options.gradient_checkpointing:
