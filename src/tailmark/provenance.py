@@ -41,6 +41,7 @@ def record_start(stage: str, config: Config, layout: Layout, arm: Arm | None = N
 
 def describe(stage: str, config: Config, layout: Layout, arm: Arm | None = None) -> dict[str, Any]:
     """The content of a provenance record."""
+    taxonomy = layout.root / config.taxonomy.file
     return {
         "stage": stage,
         "arm": arm,
@@ -49,7 +50,7 @@ def describe(stage: str, config: Config, layout: Layout, arm: Arm | None = None)
         "code": code_version(layout.root),
         "data": data_hashes(layout.root, f"{stage}@{arm}" if arm else stage),
         "config": config.model_dump(mode="json", by_alias=True),
-        "taxonomy": load_taxonomy(layout.root / config.taxonomy.file).digest,
+        "taxonomy": load_taxonomy(taxonomy).digest if taxonomy.exists() else None,  # a stage that reads it says that it is missing
         "packages": {item.name: item.version for item in sorted(metadata.distributions(), key=lambda item: item.name.lower())},
         "hardware": hardware(),
     }
