@@ -19,7 +19,7 @@ from tailmark.files import write_text
 
 _HEADER = """\
 # Every option of the pipeline, as `tailmark config use {profile}` wrote it. Edit freely: DVC reruns what depends on what you change.
-# `tailmark config show` says where each value comes from; src/tailmark/config.py says what each option means.
+# `tailmark config show` says where each value comes from; src/tailmark/config/ says what each option means.
 """
 
 Flat = dict[str, Any]

@@ -1,0 +1,52 @@
+"""Options of what comes after training: evaluate, register, tracking."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tailmark.config.section import Positive, Section
+
+Mode = Literal["inferred", "fixed", "wrong"]
+
+
+class Evaluate(Section):
+    """What is measured on held-out rows, and on how many of them.
+
+    Attributes:
+        modes: how the marked model is asked; `wrong` (shuffled values) is the control.
+        likelihood_rows: rows whose reference answer is scored and whose markers are inferred.
+        control_rows: rows answered under length control, and as many under language control.
+        max_new_tokens: most tokens of an answer; a marker list has its own allowance beside them.
+        resamples: bootstrap resamples; `confidence`: of the intervals.
+    """
+
+    modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("inferred", "fixed", "wrong")
+    likelihood_rows: Positive = 100
+    control_rows: Positive = 32
+    batch_size: Positive = 16
+    max_new_tokens: Positive = 96
+    resamples: Positive = 2000
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
+class Register(Section):
+    """`alias`: the name under which the newest registered version can be loaded."""
+
+    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "tailmark"
+    alias: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")] = "challenger"
+
+    @model_validator(mode="after")
+    def _free(self) -> Register:
+        if self.alias.lower() == "latest" or re.fullmatch(r"[vV]\d+", self.alias):
+            raise ValueError(f"MLflow keeps the alias '{self.alias}' for itself")
+        return self
+
+
+class Tracking(Section):
+    """`uri`: of the MLflow store (None: `MLFLOW_TRACKING_URI`, else SQLite under `.tailmark/mlflow`)."""
+
+    uri: str | None = None
+    experiment: str = "tailmark"
