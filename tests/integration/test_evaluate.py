@@ -101,7 +101,9 @@ def test_metrics_have_every_benchmark_mode_and_slice(checkout: tuple[Config, Lay
     assert metrics["likelihood"]["nll"]["fixed"].keys() >= {"all", "head", "tail", "domain", "lang", "task"}
     assert metrics["length"]["error"].keys() == {"inferred", "fixed"}
     assert metrics["language"]["pass"].keys() == {"inferred", "fixed"}
+    assert metrics["language_alone"]["pass"].keys() == metrics["length_alone"]["error"].keys() == {"fixed"}
     assert metrics["inference"].keys() == set(MARKERS)
+    assert metrics["own_markers"]["domain"]["inferred"]["all"]["marked"] == metrics["inference"]["domain"]["accuracy"]
     for entry in (metrics["likelihood"]["nll"]["fixed"]["all"], metrics["length"]["violation"]["fixed"]["all"]):
         assert entry["low"] <= entry["lift"] <= entry["high"]
 
@@ -119,7 +121,7 @@ def test_every_example_is_kept(checkout: tuple[Config, Layout]) -> None:
     table = pq.read_table(checkout[1].evaluated / "examples.parquet")
     assert table.schema.equals(EXAMPLES, check_metadata=False)
     frame = table.to_pandas()
-    assert set(frame.benchmark) == {"likelihood", "inference", "length", "language"}
+    assert set(frame.benchmark) == {"likelihood", "inference", "own_markers", "length", "length_alone", "language", "language_alone"}
     assert frame[frame.benchmark == "likelihood"].groupby("mode").row_id.nunique().tolist() == [24] * 4
     assert frame[frame.benchmark == "length"].answer.notna().all()
     assert not frame.answer.dropna().str.contains("MARKER_LIST>").any()

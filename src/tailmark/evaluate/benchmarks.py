@@ -1,43 +1,18 @@
-"""The four comparisons: likelihood of the reference answer, marker inference, length control, language control."""
+"""What every comparison needs, and the two on the reference answers: their likelihood, and the inference of their markers."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tailmark.config import Config
-from tailmark.console import say
 from tailmark.errors import TaxonomyError
 from tailmark.evaluate.likelihood import Scored, answer_nll
 from tailmark.evaluate.sample import HeldOut, Row, draw, shuffled_markers
 from tailmark.evaluate.scores import Score, ScoredMode
-from tailmark.files import sha256_json
 from tailmark.generate.decode import Answer, Request, generate
 from tailmark.generate.loading import LoadedModel
-from tailmark.measure.language import CODES, lines_in_language, measure_language
-from tailmark.measure.lengths import measure_lengths
-from tailmark.taxonomy import MarkerList, MarkerValue
-
-LENGTH, LANG = "length_tokens", "lang"
-LIMIT_WORDS = (
-    "Answer in at most {} words.",
-    "Use no more than {} words.",
-    "Keep the answer to {} words or fewer.",
-    "The answer must not be longer than {} words.",
-)
-LANGUAGE_WORDS = ("Answer in {}.", "Write the answer in {}.", "Reply in {}.", "The answer must be in {}.")
-CONTROL_LANGUAGES = 6
-_NO_SPACES = frozenset({"Chinese", "Japanese"})
-"""Written without spaces between words, so that a limit in words means nothing."""
-
-_SHORTEST_LIMIT = 8
-"""Below, one token more or less is a large share of the target."""
-
-_SHORTEST_JUDGED = 6
-"""Tokens of a reference answer: of shorter ones a line seldom says which language it is in."""
-
-_WORD = re.compile(r"\w+(?:['’\-]\w+)*")
+from tailmark.taxonomy import MarkerValue
 
 
 @dataclass(frozen=True)
@@ -116,99 +91,21 @@ def inference(bench: Bench, rows: Sequence[Row], inferred: Sequence[Answer]) -> 
     return scores
 
 
+def own_markers(bench: Bench, inferred: Sequence[Score]) -> list[Score]:
+    """Marker inference as a comparison: the model's list against always naming the value most frequent in training."""
+    scores = []
+    for item in inferred:
+        if trained := bench.heldout.trained.get(item.score):
+            guess = min(trained, key=lambda value: (-trained[value], value))
+            right = float(item.given[item.score] == guess)
+            scores.append(replace(item, benchmark="own_markers", mode="baseline", value=right, written={item.score: guess}))
+            scores.append(replace(item, benchmark="own_markers"))
+    return scores
+
+
 def _relative_error(bench: Bench, name: str, text: str, label: float) -> float:
     try:
         guess = float(bench.marked.taxonomy.typed(name, text))
     except TaxonomyError:
         return 1.0
     return abs(guess - label) / max(abs(label), 1.0)
-
-
-def length_control(bench: Bench) -> list[Score]:
-    """Held-out prompts with the length of their own answer as the limit (the paper's AlpacaEval-LI).
-
-    Baseline and `inferred` are told in words; in `fixed` the words are removed and only `length_tokens` stands in the prompt. Limits go
-    up to half of `evaluate.max_new_tokens`, so that an answer cut off there is over its limit in any case, and counts as it is.
-    """
-    if LENGTH not in bench.marked.info.markers:
-        say(f"  length control left out: the model was not trained with {LENGTH}")
-        return []
-    rows = bench.draw([row for row in bench.heldout.rows if _has_limit(row, bench)], bench.config.evaluate.control_rows, "length")
-    scores = []
-    for mode in _control_modes(bench):
-        said = [_said(row, LIMIT_WORDS, row.markers[LENGTH]) for row in rows]
-        given = [MarkerList({LENGTH: row.markers[LENGTH]}) if mode == "fixed" else None for row in rows]
-        messages = [row.messages if mode == "fixed" else _with_words(row, words) for row, words in zip(rows, said, strict=True)]
-        answers = bench.answer(mode, [Request(*item) for item in zip(messages, given, strict=True)], "length control")
-        for row, asked, markers, answer in zip(rows, messages, given, answers, strict=True):
-            scores += _length_scores(row, mode, asked[-1]["content"], markers, answer)
-    return scores
-
-
-def _has_limit(row: Row, bench: Bench) -> bool:
-    limit = row.markers.get(LENGTH)
-    return limit is not None and _SHORTEST_LIMIT <= float(limit) <= bench.config.evaluate.max_new_tokens / 2 and row.lang not in _NO_SPACES
-
-
-def _length_scores(row: Row, mode: ScoredMode, prompt: str, given: MarkerList | None, answer: Answer) -> list[Score]:
-    target = float(row.markers[LENGTH])
-    tokens = measure_lengths(answer.text, row.lang).tokens
-    values = {
-        "violation": float(len(_WORD.findall(answer.text)) > target),
-        "violation_tokens": float(tokens > target),
-        "error": abs(tokens - target) / target,
-        "tokens": float(tokens),
-    }
-    return [Score(row, "length", mode, name, value, prompt, answer.text, given or {}, answer.markers) for name, value in values.items()]
-
-
-def language_control(bench: Bench) -> list[Score]:
-    """Held-out prompts in English, asked for an answer in another language of the training data (after arXiv 2406.20052).
-
-    Baseline and `inferred` are told in words; `fixed` is told in words and by the marker.
-    """
-    targets = control_languages(bench)
-    if not targets:
-        say("  language control left out: the model was not trained with `lang`, or the training data have one language only")
-        return []
-    rows = bench.draw([row for row in bench.heldout.rows if _asks_in_english(row)], bench.config.evaluate.control_rows, "language")
-    langs = [targets[place % len(targets)] for place in range(len(rows))]
-    scores = []
-    for mode in _control_modes(bench):
-        messages = [_with_words(row, _said(row, LANGUAGE_WORDS, lang)) for row, lang in zip(rows, langs, strict=True)]
-        given = [MarkerList({LANG: lang}) if mode == "fixed" else None for lang in langs]
-        answers = bench.answer(mode, [Request(*item) for item in zip(messages, given, strict=True)], "language control")
-        for row, lang, asked, markers, answer in zip(rows, langs, messages, given, answers, strict=True):
-            passed = float(lines_in_language(answer.text, lang))
-            scores.append(Score(row, "language", mode, "pass", passed, asked[-1]["content"], answer.text, markers or {}, answer.markers))
-    return scores
-
-
-def control_languages(bench: Bench) -> list[str]:
-    """The languages, other than English, with the most training rows that the language check knows."""
-    if LANG not in bench.marked.info.markers:
-        return []
-    counts = bench.heldout.trained.get(LANG, {})
-    known = [lang for lang in counts if lang in CODES and lang != "English"]
-    return sorted(known, key=lambda lang: (-counts[lang], lang))[:CONTROL_LANGUAGES]
-
-
-def _asks_in_english(row: Row) -> bool:
-    if row.labels.get("domain") == "Code" or float(row.markers.get(LENGTH, _SHORTEST_JUDGED)) < _SHORTEST_JUDGED:
-        return False
-    found = measure_language(row.messages[-1]["content"], CODES)
-    return found is not None and found.name == "English"
-
-
-def _control_modes(bench: Bench) -> list[ScoredMode]:
-    """`wrong` has no meaning here: there is no request it could go against."""
-    return ["baseline", *(mode for mode in bench.config.evaluate.modes if mode != "wrong")]
-
-
-def _said(row: Row, templates: Sequence[str], value: MarkerValue) -> str:
-    return templates[int(sha256_json(row.id)[:8], 16) % len(templates)].format(value)
-
-
-def _with_words(row: Row, words: str) -> tuple[dict[str, str], ...]:
-    *before, last = row.messages
-    return (*before, {**last, "content": f"{last['content'].rstrip()} {words}"})

@@ -12,7 +12,7 @@ import pyarrow as pa
 from tailmark.evaluate.sample import SLICE_MARKERS, Row
 from tailmark.layout import Arm
 
-Benchmark = Literal["likelihood", "inference", "length", "language"]
+Benchmark = Literal["likelihood", "inference", "own_markers", "length", "length_alone", "language", "language_alone"]
 ScoredMode = Literal["baseline", "inferred", "fixed", "wrong"]
 
 
@@ -40,11 +40,16 @@ class Measure:
 
 MEASURES = (
     Measure("likelihood", "nll", "Answer likelihood", "nats per token"),
+    Measure("own_markers", "domain", "Right domain written", "share", higher_is_better=True),
+    Measure("own_markers", "task", "Right task written", "share", higher_is_better=True),
+    Measure("own_markers", "lang", "Right language written", "share", higher_is_better=True),
+    Measure("language_alone", "pass", "In the marker's language, no words", "share", higher_is_better=True),
+    Measure("language", "pass", "In the language asked for in words", "share", higher_is_better=True),
+    Measure("length_alone", "error", "Off the marker's length, no words", "share of the target"),
+    Measure("length", "error", "Off the length, told in words", "share of the target"),
     Measure("length", "violation", "Over the word limit", "share"),
-    Measure("length", "violation_tokens", "Over it, in the marker's unit", "share"),
-    Measure("length", "error", "Length error, two-sided", "share of the target"),
-    Measure("language", "pass", "In the language asked for", "share", higher_is_better=True),
 )
+"""The baseline writes no markers: `own_markers` holds the marked model against always naming the value most frequent in training."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Score:
     """One number of one row under one way of asking.
 
     Attributes:
+        mode: in `own_markers`, `baseline` is always naming the most frequent value.
         score: its name, e.g. `nll`; for marker inference the marker.
         prompt: what was asked, without the markers; `given`: the markers in the prompt.
         answer: what was generated; None where nothing was.

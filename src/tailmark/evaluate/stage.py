@@ -11,7 +11,7 @@ from typing import Any
 from tailmark.config import Config
 from tailmark.console import duration, say
 from tailmark.errors import ModelError
-from tailmark.evaluate import benchmarks
+from tailmark.evaluate import benchmarks, control
 from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.report.page import report_page
 from tailmark.evaluate.sample import read_heldout
@@ -81,11 +81,13 @@ def measure(bench: Bench) -> list[Score]:
     """Run all comparisons; their scores in long form."""
     rows = bench.draw(bench.heldout.rows, bench.config.evaluate.likelihood_rows, "likelihood")
     inferred = benchmarks.infer_markers(bench, rows)
+    known = benchmarks.inference(bench, rows, inferred)
     return [
-        *benchmarks.inference(bench, rows, inferred),
+        *known,
+        *benchmarks.own_markers(bench, known),
         *benchmarks.likelihood(bench, rows, inferred),
-        *benchmarks.length_control(bench),
-        *benchmarks.language_control(bench),
+        *control.length_control(bench),
+        *control.language_control(bench),
     ]
 
 

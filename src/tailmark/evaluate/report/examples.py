@@ -9,7 +9,13 @@ from tailmark.evaluate.scores import Score, ScoredMode
 from tailmark.files import sha256_json
 
 _PER_BENCHMARK = 4
-_SHOWN = {"length": "error", "language": "pass"}
+_SHOWN = {
+    "length": ("error", "Length control"),
+    "language": ("pass", "Language, asked for in words"),
+    "language_alone": ("pass", "Language, by the marker alone"),
+}
+"""Benchmark to the score that is shown and the heading."""
+
 _LONGEST = 700
 
 
@@ -27,7 +33,7 @@ class Told:
 class Example:
     """One prompt with its reference and its answers."""
 
-    benchmark: str
+    title: str
     prompt: str
     reference: str
     tail: bool
@@ -37,7 +43,7 @@ class Example:
 def picked_examples(scores: Sequence[Score]) -> list[Example]:
     """A few rows of each control benchmark, drawn by their ids and not by their results, tail and head in turn."""
     examples = []
-    for benchmark, name in _SHOWN.items():
+    for benchmark, (name, _) in _SHOWN.items():
         found = [item for item in scores if (item.benchmark, item.score) == (benchmark, name)]
         ids = sorted({item.row.id for item in found}, key=lambda row_id: sha256_json(["example", row_id]))
         tail = {item.row.id for item in found if item.row.tail}
@@ -51,11 +57,11 @@ def _example(items: Sequence[Score]) -> Example:
     order = ("baseline", "inferred", "fixed")
     first = min(items, key=lambda item: order.index(item.mode))
     told = tuple(_told(item) for item in sorted(items, key=lambda item: order.index(item.mode)))
-    return Example(first.benchmark, _cut(first.prompt), _cut(first.row.completion), first.row.tail, told)
+    return Example(_SHOWN[first.benchmark][1], _cut(first.prompt), _cut(first.row.completion), first.row.tail, told)
 
 
 def _told(item: Score) -> Told:
-    if item.benchmark == "language":
+    if item.score == "pass":
         note = "in the language asked for" if item.value else "not in the language asked for"
     else:
         target = item.row.markers["length_tokens"]

@@ -54,7 +54,7 @@ def _figures(bench: Bench, scores: Sequence[Score], metrics: Metrics) -> dict[st
     slices = [row for row in slice_rows(metrics) if row["score"] == "nll" and row["slice"] != "all"]
     order = {"head": 0, "tail": 1}
     slices.sort(key=lambda row: (order.get(row["slice"], 2), row["slice"]))
-    passes = [row for row in slice_rows(metrics) if row["score"] == "pass" and row["slice"] != "all"]
+    passes = [row for row in slice_rows(metrics) if row["benchmark"] == "language" and row["slice"] != "all"]
     points, lengths = rarity_points(scores, bench.heldout, config), length_points(scores)
     pictures = {"lifts": charts.lift_picture(lift_table(metrics))}
     if slices:

@@ -15,6 +15,7 @@ _SUBJECT = {
     "error": "misses the length asked for",
     "pass": "answers in the language asked for",
 }
+_ALONE = {"length_alone": "Told the length by the marker alone", "language_alone": "Told the language by the marker alone"}
 
 
 def headline(rows: Sequence[LiftRow]) -> str:
@@ -51,16 +52,17 @@ def _range(row: LiftRow) -> str:
 
 
 def _sentence(row: LiftRow) -> str:
-    asked = _ASKED[row.mode].capitalize()
+    asked = _ALONE.get(row.benchmark, _ASKED[row.mode].capitalize())
+    other = "the baseline, told nothing," if row.benchmark in _ALONE else "the baseline"
     if row.score == "nll":
         word = {"better": "more likely", "worse": "less likely"}.get(row.verdict, "about as likely, as far as this run can tell,")
         than = "as" if row.verdict == "unclear" else "than"
         lift = f"{signed(row.lift, 3)} nats per token ({_range(row)})"
         return f"{asked}, it finds the reference answers {word} {than} the baseline does: {lift}."
     if row.score == "error":
-        figures = f"by {row.marked:.2f} of the target on average, the baseline by {row.baseline:.2f}"
+        figures = f"by {row.marked:.2f} of the target on average, {other} by {row.baseline:.2f}"
     else:
-        figures = f"in {row.marked:.0f}\u00a0% of its answers, the baseline in {row.baseline:.0f}\u00a0%"
+        figures = f"in {row.marked:.0f}\u00a0% of its answers, {other} in {row.baseline:.0f}\u00a0%"
     doubt = ": too close to call" if row.verdict == "unclear" else ""
     return f"{asked}, it {_SUBJECT[row.score]} {figures}{doubt} (lift {signed(row.lift, row.digits)}, {_range(row)})."
 
