@@ -52,6 +52,14 @@ def test_the_headline_counts_and_leaves_the_control_out() -> None:
     assert verdict.headline([]) == "Nothing could be compared."
 
 
+def test_an_own_marker_is_told_against_the_most_frequent_value() -> None:
+    content = {"own_markers": {"domain": {"inferred": {"all": entry(0.25, 0.1, 0.4)}}}, "inference": {"domain": {"accuracy": 0.75}}}
+    ((reading, sentence),) = verdict.sentences(lift_table(content), content, 0.95)
+    assert reading == "better"
+    assert "right domain for 75\u00a0%" in sentence
+    assert "right for 50\u00a0%" in sentence
+
+
 def test_shares_are_shown_as_points() -> None:
     (row,) = lift_table({"language": {"pass": {"fixed": {"all": entry(0.25, 0.1, 0.4)}}}})
     assert (row.lift, row.low, row.high, row.unit) == (25.0, 10.0, 40.0, "points")

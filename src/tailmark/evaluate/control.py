@@ -69,8 +69,9 @@ def length_control(bench: Bench) -> list[Score]:
 def language_control(bench: Bench) -> list[Score]:
     """Held-out prompts in English, for an answer in another language of the training data (after arXiv 2406.20052).
 
-    Under `language`, all are told in words, `fixed` also by the marker. Under `language_alone` no word says the language: `fixed` has
-    the marker, the baseline nothing.
+    Under `language`, all are told in words, `fixed` also by the marker, and an answer passes that is clearly in no other language (the
+    benchmark's line-level pass). Under `language_alone` no word says the language: `fixed` has the marker, the baseline nothing, and an
+    answer passes that is identified as being in the marker's.
     """
     targets = control_languages(bench)
     if not targets:
@@ -90,10 +91,16 @@ def language_control(bench: Bench) -> list[Score]:
         markers = given if mode == "fixed" else None
         answers = _ask(bench, mode, messages, markers, what)
         for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-            passed = float(lines_in_language(answer.text, langs[place]))
+            passes = lines_in_language if benchmark == "language" else _identified
+            passed = float(passes(answer.text, langs[place]))
             shown = {LANG: langs[place]} if markers else {}
             scores.append(Score(row, benchmark, mode, "pass", passed, messages[place][-1]["content"], answer.text, shown, answer.markers))
     return scores
+
+
+def _identified(text: str, lang: str) -> bool:
+    found = measure_language(text, CODES)
+    return found is not None and found.name == lang
 
 
 def _ask(bench: Bench, mode: ScoredMode, messages: Sequence[Messages], given: Sequence[MarkerList] | None, what: str) -> list[Answer]:

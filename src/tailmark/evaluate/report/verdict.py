@@ -42,9 +42,19 @@ def _listed(parts: Sequence[str]) -> str:
 def sentences(rows: Sequence[LiftRow], metrics: dict[str, Any], confidence: float) -> list[tuple[str, str]]:
     """(verdict, sentence) for every main lift, then the control, the tail, and what the model inferred."""
     found = [(row.verdict, _sentence(row)) for row in rows if row.slice == "all" and row.mode != "wrong" and row.score in _SUBJECT]
+    found += [(row.verdict, _own_marker(row)) for row in rows if row.slice == "all" and row.benchmark == "own_markers"]
     found += [("control", _control(row)) for row in rows if row.slice == "all" and row.mode == "wrong"]
     found += _tail(rows)
-    return [*found, *_inferred(metrics, confidence)]
+    compared = {row.score for row in rows if row.benchmark == "own_markers"}
+    return [*found, *_inferred(metrics, compared, confidence)]
+
+
+def _own_marker(row: LiftRow) -> str:
+    name = {"lang": "language"}.get(row.score, row.score)
+    return (
+        f"Of itself it writes the right {name} for {row.marked:.0f}\u00a0% of the prompts; always naming the most frequent one would be right"
+        f" for {row.baseline:.0f}\u00a0% (lift {signed(row.lift, row.digits)}, {_range(row)})."
+    )
 
 
 def _range(row: LiftRow) -> str:
@@ -84,12 +94,12 @@ def _tail(rows: Sequence[LiftRow]) -> list[tuple[str, str]]:
     return [(found["tail"].verdict, f"In the tail its likelihood lift without any marker given is {tail}, in the head {head}.")]
 
 
-def _inferred(metrics: dict[str, Any], confidence: float) -> list[tuple[str, str]]:
+def _inferred(metrics: dict[str, Any], compared: set[str], confidence: float) -> list[tuple[str, str]]:
     parts = [
         f"{name} in {_percent(entry['accuracy'])} ({_percent(entry['low'])} to {_percent(entry['high'])};"
         f" the most frequent value alone would give {_percent(entry['majority'])})"
         for name, entry in metrics["inference"].items()
-        if "accuracy" in entry
+        if "accuracy" in entry and name not in compared
     ]
     if not parts:
         return []
