@@ -52,7 +52,7 @@ def sentences(rows: Sequence[LiftRow], metrics: dict[str, Any], confidence: floa
 def _own_marker(row: LiftRow) -> str:
     name = {"lang": "language"}.get(row.score, row.score)
     return (
-        f"Of itself it writes the right {name} for {row.marked:.0f}\u00a0% of the prompts; always naming the most frequent one would be right"
+        f"Of itself it writes the right {name} for {row.marked:.0f}\u00a0% of the prompts; always naming the most frequent would be right"
         f" for {row.baseline:.0f}\u00a0% (lift {signed(row.lift, row.digits)}, {_range(row)})."
     )
 
