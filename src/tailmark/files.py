@@ -120,6 +120,18 @@ def staged_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for what is too large for memory, removed when the block ends; what a killed process left is cleared up."""
+    temporary = _temporary(path)
+    try:
+        with storage_errors(path):
+            temporary.mkdir()
+            yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def _temporary(path: Path) -> Path:
     """The free temporary name of this process beside `path`."""
     with storage_errors(path):

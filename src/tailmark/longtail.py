@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from tailmark.taxonomy.schema import UNSPECIFIED
 
@@ -24,5 +24,9 @@ def tail_values(values: Iterable[str | None], threshold: float) -> frozenset[str
     `Unspecified` says that the value is not known, so it is never in the tail.
     """
     counts = Counter(values)
-    total = counts.total()
+    return tail_of(counts, counts.total(), threshold)
+
+
+def tail_of(counts: Mapping[str | None, int], total: int, threshold: float) -> frozenset[str]:
+    """`tail_values` from the number of training rows by value, of `total` training rows."""
     return frozenset(value for value, count in counts.items() if value not in (None, UNSPECIFIED) and count < threshold * total)

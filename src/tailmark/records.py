@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tailmark.errors import DataError
-from tailmark.files import sha256_json, staged_file
+from tailmark.files import sha256_json, staged_file, storage_errors
 from tailmark.taxonomy import Taxonomy
 
 ROWS_PER_SHARD = 50_000
 _ZSTD_LEVEL = 6
+_QUARANTINE_ROWS, _QUARANTINE_CHARS = 10_000, 1 << 24
 
 MESSAGE = pa.struct([pa.field("role", pa.string(), nullable=False), pa.field("content", pa.string(), nullable=False)])
 
@@ -126,14 +129,14 @@ def row_count(path: Path) -> int:
         return int(read_table(path).num_rows)
 
 
-def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
-    """Read one Parquet file.
+def read_table(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one Parquet file, or some of its columns.
 
     Raises:
         DataError: it is missing, corrupt, or does not have the schema asked for.
     """
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, columns=list(columns) if columns else None)
     except FileNotFoundError:
         raise DataError("A data file is missing.", where=str(path), fix="run `dvc checkout`, or `dvc repro` to make it again") from None
     except (pa.ArrowInvalid, OSError) as error:
@@ -162,29 +165,74 @@ def read_rows(folder: Path, schema: pa.Schema | None = None) -> Iterator[Record]
 
 @dataclass
 class Quarantine:
-    """Collects the rows that leave a stage, each with its reason; `write` stores them all."""
+    """Takes the rows that leave a stage, each with its reason; `write` stores them all.
+
+    Memory holds a few thousand of them; the others wait in an unnamed temporary file, which ends with the process.
+    """
 
     stage: str
-    rows: list[Record] = field(default_factory=list)
+    _recent: list[Record] = field(default_factory=list, init=False)
+    _recent_chars: int = field(default=0, init=False)
+    _counts: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
+    _file: IO[bytes] | None = field(default=None, init=False)
+    _writer: pq.ParquetWriter | None = field(default=None, init=False)
 
     def add(self, *, id: str, source_name: str, where: str, reason: str, detail: str, row: str) -> None:
         """Take one row out. `row` is its JSON text."""
-        self.rows.append(
+        self._recent.append(
             {"id": id, "source_name": source_name, "where": where, "stage": self.stage, "reason": reason, "detail": detail, "row": row}
         )
+        self._recent_chars += len(row)
+        self._counts[source_name, reason] += 1
+        if len(self._recent) >= _QUARANTINE_ROWS or self._recent_chars >= _QUARANTINE_CHARS:
+            self._flush()
+
+    def __len__(self) -> int:
+        return self._counts.total()
+
+    def __bool__(self) -> bool:
+        return True
 
     def counts(self) -> dict[str, int]:
         """Number of rows by reason."""
-        return dict(sorted(Counter(row["reason"] for row in self.rows).items()))
+        found: Counter[str] = Counter()
+        for (_, reason), rows in sorted(self._counts.items(), key=lambda item: item[0][1]):
+            found[reason] += rows
+        return dict(found)
+
+    def counts_by_source(self) -> dict[str, dict[str, int]]:
+        """Source to reason to number of rows."""
+        found: dict[str, dict[str, int]] = {}
+        for (source, reason), rows in sorted(self._counts.items()):
+            found.setdefault(source, {})[reason] = rows
+        return found
 
     def write(self, path: Path) -> None:
-        """Store the rows as Parquet."""
-        write_table(path, pa.Table.from_pylist(self.rows, schema=QUARANTINE))
+        """Store the rows as Parquet, in the order in which they left. No row can be added after that."""
+        if self._file is None:
+            write_table(path, pa.Table.from_pylist(self._recent, schema=QUARANTINE))
+            return
+        if self._recent:
+            self._flush()
+        assert self._writer is not None
+        self._writer.close()
+        self._file.seek(0)
+        with staged_file(path) as temporary, temporary.open("wb") as target:
+            shutil.copyfileobj(self._file, target, 1 << 20)
+        self._file.close()
+
+    def _flush(self) -> None:
+        with storage_errors(Path(tempfile.gettempdir())):
+            if self._writer is None:
+                self._file = tempfile.TemporaryFile(prefix="tailmark-")  # noqa: SIM115 - lives as long as the quarantine
+                self._writer = pq.ParquetWriter(self._file, QUARANTINE, compression="zstd", compression_level=_ZSTD_LEVEL)
+            self._writer.write_table(pa.Table.from_pylist(self._recent, schema=QUARANTINE))
+        self._recent, self._recent_chars = [], 0
 
 
 @dataclass(frozen=True)
 class RowIdentity:
-    """Rows in = kept + duplicates + contaminated + quarantined + not sampled, for one source or in all.
+    """Rows in = kept + duplicates + near duplicates + contaminated + quarantined + not sampled, for one source or in all.
 
     `not_sampled`: rows without fault that a stratified subset (`ingest.rows`) left out.
     """
@@ -195,15 +243,17 @@ class RowIdentity:
     contaminated: int = 0
     quarantined: int = 0
     not_sampled: int = 0
+    near_duplicates: int = 0
 
     def check(self, what: str) -> None:
         """Raise if rows were lost or made: a defect of ours, not of the user's data."""
-        out = self.kept + self.duplicates + self.contaminated + self.quarantined + self.not_sampled
+        out = self.kept + self.duplicates + self.near_duplicates + self.contaminated + self.quarantined + self.not_sampled
         assert self.rows_in == out, f"{what}: {self.rows_in} rows in, {out} accounted for"
 
     def __str__(self) -> str:
+        near = f" + {self.near_duplicates:,} near duplicates" if self.near_duplicates else ""
         text = (
-            f"{self.rows_in:,} in = {self.kept:,} kept + {self.duplicates:,} duplicates"
+            f"{self.rows_in:,} in = {self.kept:,} kept + {self.duplicates:,} duplicates{near}"
             f" + {self.contaminated:,} contaminated + {self.quarantined:,} quarantined"
         )
         return f"{text} + {self.not_sampled:,} not sampled" if self.not_sampled else text

@@ -55,7 +55,7 @@ def test_chat_messages_give_their_last_assistant_turn(tmp_path: Path) -> None:
     rows = read(tmp_path, source(messages="chat"))
     assert isinstance(rows[0], Candidate)
     assert [role for role, _ in rows[0].prompt] == ["system", "user", "assistant", "user"]
-    assert [row.reason for row in rows[1:] if isinstance(row, Reject)] == ["missing_completion", "bad_messages", "bad_messages"]
+    assert [row.reason for row in rows[1:] if isinstance(row, Reject)] == ["no_assistant_turn", "bad_messages", "unknown_role"]
 
 
 def test_a_prompt_column_may_hold_messages(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_missing_file_and_a_folder_without_data_are_errors(tmp_path: Path) -> 
 
 def test_a_file_that_only_claims_to_be_parquet_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "data.parquet").write_text("no")
-    with pytest.raises(DataError, match="not readable Parquet"):
+    with pytest.raises(DataError, match=r"cannot be read[^\n]*Parquet"):
         read(tmp_path, source("data.parquet"))
 
 

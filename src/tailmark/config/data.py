@@ -1,13 +1,30 @@
-"""Options of the data stages: ingest, annotate, validate."""
+"""Options of the data stages: ingest, annotate."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from tailmark.config.annotators import Classifier, Quality
+from tailmark.config.llm import LLM
 from tailmark.config.section import Fraction, Positive, Section
+from tailmark.config.sources import Source
+
+
+class Engine(Section):
+    """Where the data stages work on chunks of rows; the results are the same bytes on every engine.
+
+    Attributes:
+        kind: `local` are processes of this machine, `ray` is a Ray cluster (installed with requirements-ray.txt).
+        address: the cluster, e.g. `auto`, `HOST:6379` or `ray://HOST:10001`; `local` starts one for the run.
+        workers: processes or Ray actors; 0 means one a core.
+    """
+
+    kind: Literal["local", "ray"] = "local"
+    address: str = "auto"
+    workers: Annotated[int, Field(ge=0)] = 0
 
 
 class TaxonomyConfig(Section):
@@ -23,41 +40,48 @@ class LongTail(Section):
     threshold: Fraction = 0.05
 
 
-class Source(Section):
-    """One source of rows.
-
-    `starter` needs nothing else. `jsonl` and `parquet` need `path`, and either `prompt` and `completion` (column names; `prompt` may
-    hold text or messages) or `messages` (a column of chat messages; the last assistant turn is the completion).
+class NearDuplicates(Section):
+    """Rows that share most of their runs of words, found by MinHash and then compared exactly: the whole texts (all turns but the
+    system's) are that similar, and the completions by themselves are, too.
 
     Attributes:
-        path: a file, a folder or a glob, local.
-        system: the column with a system message, if any.
-        license: the licence of all rows, or the column that holds it as `column:NAME`.
-        markers: marker name to column name; a value map and constants come with `values` and `constants`.
-        values: per marker, source value to taxonomy value.
-        constants: marker name to the value of every row.
+        action: `remove` all but one, `group` them, so that they stand on one side of the split, or `keep` them as they are. Rows of
+            one group of the source are never compared: it made them of one text on purpose.
+        threshold: Jaccard similarity of two sets of runs.
+        shingle: words of a run.
+        common: runs that more rows than this have (templates, instructions, licences) do not count; 0: all count.
+        permutations: hashes of a signature; more find more of the pairs just above the threshold.
     """
 
-    kind: Literal["starter", "jsonl", "parquet"]
-    name: str | None = None
-    path: str | None = None
-    prompt: str | None = None
-    completion: str | None = None
-    messages: str | None = None
-    system: str | None = None
-    license: str = "unknown"
-    markers: dict[str, str] = Field(default_factory=dict)
-    values: dict[str, dict[str, str]] = Field(default_factory=dict)
-    constants: dict[str, str | int | float] = Field(default_factory=dict)
+    action: Literal["remove", "group", "keep"] = "remove"
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.8
+    shingle: Positive = 5
+    common: Annotated[int, Field(ge=0)] = 50
+    permutations: Annotated[int, Field(ge=16, le=1024)] = 128
 
-    @model_validator(mode="after")
-    def _complete(self) -> Source:
-        if self.kind != "starter":
-            if not self.path or not self.name:
-                raise ValueError(f"a {self.kind} source needs `name` and `path`")
-            if (self.messages is None) == (self.prompt is None or self.completion is None):
-                raise ValueError("name either `prompt` and `completion`, or `messages`")
-        return self
+
+class EvaluationSet(Section):
+    """Texts that training must not hold.
+
+    Attributes:
+        path: a file, folder, glob or URL, as of a source.
+        fields: the fields with the texts, or templates, as of a source.
+        subset, split: of a Hugging Face data set.
+    """
+
+    name: str
+    kind: Literal["jsonl", "csv", "parquet", "huggingface"] = "jsonl"
+    path: str
+    fields: Annotated[tuple[str, ...], Field(min_length=1)]
+    subset: str | None = None
+    split: str = "test"
+
+
+class Decontaminate(Section):
+    """Rows that share a run of `ngram` words with one of the evaluation `sets` leave (Brown et al. 2020: 13 words)."""
+
+    sets: tuple[EvaluationSet, ...] = ()
+    ngram: Annotated[int, Field(ge=5)] = 13
 
 
 class Ingest(Section):
@@ -72,29 +96,22 @@ class Ingest(Section):
     stratify: tuple[str, ...] = ("domain", "lang")
     floor: Positive = 4
     max_completion_chars: Positive = 20_000
+    near_duplicates: NearDuplicates = NearDuplicates()
+    decontaminate: Decontaminate = Decontaminate()
+
+    @model_validator(mode="after")
+    def _own_names(self) -> Ingest:
+        names = [source.name or source.kind for source in self.sources]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources are called '{twice[0]}'; what is counted by source needs a name for each")
+        return self
 
 
 class Annotate(Section):
-    """`workers`: processes; 0 means one a core."""
+    """`workers`: processes; 0 means `engine.workers`. Off where None: `classifier`, trained on the rows that have a marker, for the others;
+    `llm`, the endpoint that is asked for what no other evidence gives; `quality`, a score of the completions and its quartiles."""
 
     workers: Annotated[int, Field(ge=0)] = 0
-
-
-ExpectationGroup = Literal["schema", "ids", "rows", "split", "values", "ranges", "evidence", "completeness", "lengths", "buckets", "tail"]
-
-
-class Validate(Section):
-    """Thresholds of the expectations.
-
-    Attributes:
-        stop: the groups of expectations that stop the pipeline when they fail; the others warn.
-        min_completeness: share of the rows that have a value of the marker, where its `applies_to` holds.
-        min_tail_heldout: held-out rows that each tail value keeps, so that evaluation can say something of it.
-        remeasure_rows: rows whose lengths are measured again and compared.
-    """
-
-    stop: tuple[ExpectationGroup, ...] = tuple(group for group in get_args(ExpectationGroup) if group != "tail")
-    min_rows: Positive = 100
-    min_completeness: dict[str, Fraction] = Field(default_factory=lambda: {"lang": 0.9, "length_tokens": 1.0, "length_bucket": 1.0})
-    min_tail_heldout: Annotated[int, Field(ge=0)] = 1
-    remeasure_rows: Annotated[int, Field(ge=0)] = 200
+    classifier: Classifier | None = None
+    quality: Quality | None = None
+    llm: LLM | None = None

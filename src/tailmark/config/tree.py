@@ -11,10 +11,11 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from tailmark.config.data import Annotate, Ingest, LongTail, TaxonomyConfig, Validate
+from tailmark.config.data import Annotate, Engine, Ingest, LongTail, TaxonomyConfig
 from tailmark.config.model import Base, Prepare, Train
 from tailmark.config.results import Evaluate, Register, Tracking
 from tailmark.config.section import Section
+from tailmark.config.validation import Validate
 from tailmark.errors import ConfigError
 
 
@@ -23,6 +24,7 @@ class Config(Section):
 
     profile: str = "demo"
     seed: int = 17
+    engine: Engine = Engine()
     taxonomy: TaxonomyConfig = TaxonomyConfig()
     longtail: LongTail = LongTail()
     ingest: Ingest = Ingest()
@@ -74,7 +76,9 @@ def parse_config(data: dict[str, Any], path: Path) -> Config:
 
 
 def _explain(error: ValidationError, path: Path) -> ConfigError:
-    first = error.errors()[0]
+    found = error.errors()
+    # A misspelt key also is a missing one; what was written says more.
+    first = next((item for item in found if item["type"] == "extra_forbidden"), found[0])
     keys = [str(part) for part in first["loc"]]
     place = ".".join(keys)
     if first["type"] == "extra_forbidden":
@@ -83,8 +87,10 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
         fix = f"did you mean '{near[0]}'?" if near else f"use one of: {', '.join(known)}"
         return ConfigError(f"There is no option '{place}'.", where=f"{path}: {place}", fix=fix)
     problem = first["msg"].removeprefix("Value error, ")
+    # A whole section is too much to show, and a secret is not to be shown.
+    given = "" if isinstance(first["input"], dict) or first["type"] == "secret" else f" {first['input']!r}"
     return ConfigError(
-        f"Option '{place}' cannot be {first['input']!r}: {problem}.",
+        f"Option '{place}' cannot be{given}: {problem}." if given else f"Option '{place}' is not possible: {problem}.",
         where=f"{path}: {place}",
         fix="`tailmark config show` prints every option with its value and where it comes from",
     )
@@ -97,10 +103,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         if isinstance(part, int):
             continue
         field = next((item for name, item in section.model_fields.items() if (item.alias or name) == part), None)
-        inner = _section_of(field) if field else None
-        if inner is None:
-            return []
-        section = inner
+        # What is no field is a name in a mapping of sections, such as a lookup's, or a branch of a union.
+        section = (_section_of(field) if field else None) or section
     return [field.alias or name for name, field in section.model_fields.items()]
 
 

@@ -1,92 +1,36 @@
-"""Sources in, canonical records out: `data/ingested`."""
+"""Sources in, canonical records out: `data/ingested`. Rows wait on disk; memory holds a few numbers of each."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from tailmark.config import Config, Source
-from tailmark.console import say
+import numpy as np
+from numpy.typing import NDArray
+
+from tailmark.config import Config
+from tailmark.console import Progress
+from tailmark.engine import Run, mapper
 from tailmark.errors import DataError
-from tailmark.files import staged_folder, write_json
-from tailmark.ingest.adapters import read_source
-from tailmark.ingest.candidate import Candidate, Reject
-from tailmark.ingest.split import counts, split, subset
-from tailmark.ingest.starter import build, versions
+from tailmark.files import scratch_folder, staged_folder, write_json
+from tailmark.ingest.adapters import source_versions
+from tailmark.ingest.contamination import Contamination
+from tailmark.ingest.decontaminate import read_index
+from tailmark.ingest.facts import SOURCE, Facts, joined, marker_names
+from tailmark.ingest.minhash import common_runs, signature_bands
+from tailmark.ingest.near import Compared, Signed, find_near
+from tailmark.ingest.reading import Intake, source_name, take_in
+from tailmark.ingest.report import Outcome, report, tell
+from tailmark.ingest.settle import NEAR_DUPLICATE, Left, Work, leaving, prepare_worker, settle
+from tailmark.ingest.split import families, split, subset
+from tailmark.ingest.store import Store
 from tailmark.layout import Layout
 from tailmark.provenance import record_start
-from tailmark.records import RECORD, TRAIN, Quarantine, Record, RowIdentity, record_id, write_shards
+from tailmark.records import Quarantine
 
-_COUNTED = ("domain", "task", "lang", "code_type", "format", "source")
-_TOO_LONG = "completion_too_long"
-_DUPLICATE = "duplicate"
-_SAY_EVERY = 50_000
+_FEW = 20_000
+"""Below this many rows one process is faster: starting others takes seconds."""
 
-
-@dataclass
-class Intake:
-    """What came in: rows that may stay, rows that left, and how many each source had."""
-
-    kept: dict[str, Record] = field(default_factory=dict)
-    quarantine: Quarantine = field(default_factory=lambda: Quarantine("ingest"))
-    rows_in: Counter[str] = field(default_factory=Counter)
-    duplicates: Counter[str] = field(default_factory=Counter)
-
-    def add(self, name: str, row: Candidate | Reject, max_chars: int) -> None:
-        """Sort one row of source `name` in."""
-        self.rows_in[name] += 1
-        if isinstance(row, Reject):
-            self.quarantine.add(id="", source_name=name, where=row.where, reason=row.reason, detail=row.detail, row=row.row)
-            return
-        record = to_record(name, row)
-        if len(row.completion) > max_chars:
-            self._out(record, row.where, _TOO_LONG, f"{len(row.completion):,} characters; ingest.max_completion_chars is {max_chars:,}")
-        elif record["id"] in self.kept:
-            self.duplicates[name] += 1
-            self._out(record, row.where, _DUPLICATE, f"the same prompt and completion as a row of {self.kept[record['id']]['source_name']}")
-        else:
-            self.kept[record["id"]] = record
-
-    def _out(self, record: Record, where: str, reason: str, detail: str) -> None:
-        text = json.dumps(record, ensure_ascii=False, sort_keys=True)
-        self.quarantine.add(id=record["id"], source_name=record["source_name"], where=where, reason=reason, detail=detail, row=text)
-
-    def identities(self, chosen: list[Record]) -> dict[str, RowIdentity]:
-        """The row identity of each source, checked."""
-        kept = Counter(row["source_name"] for row in chosen)
-        whole = Counter(row["source_name"] for row in self.kept.values())
-        left = Counter(row["source_name"] for row in self.quarantine.rows if row["reason"] != _DUPLICATE)
-        found = {
-            name: RowIdentity(
-                rows_in=self.rows_in[name],
-                kept=kept[name],
-                duplicates=self.duplicates[name],
-                quarantined=left[name],
-                not_sampled=whole[name] - kept[name],
-            )
-            for name in self.rows_in
-        }
-        for name, identity in found.items():
-            identity.check(f"source {name}")
-        return found
-
-
-def to_record(name: str, row: Candidate) -> Record:
-    """A candidate in the schema `RECORD`; every row starts in the training split."""
-    prompt = [{"role": role, "content": content} for role, content in row.prompt]
-    return {
-        "id": record_id(prompt, row.completion),
-        "prompt": prompt,
-        "completion": row.completion,
-        "source_name": name,
-        "license": row.license,
-        "split": TRAIN,
-        "metadata": dict(sorted(row.metadata.items())),
-    }
+Flags = NDArray[np.bool_]
 
 
 def run(config: Config, layout: Layout) -> None:
@@ -96,79 +40,116 @@ def run(config: Config, layout: Layout) -> None:
         DataError: a source, a file, a column or a package of the starter corpus is missing, or no row is left.
     """
     record_start("ingest", config, layout)
-    intake = _take_in(config, layout.root)
-    rows = [intake.kept[id] for id in sorted(intake.kept)]
-    if not rows:
+    with scratch_folder(layout.state / "ingest") as scratch:
+        store = Store(_folder(scratch / "rows"))
+        outcome = _sort_out(config, layout.root, _folder(scratch / "spill"), store)
+        with staged_folder(layout.ingested) as folder:
+            store.write(_folder(folder / "rows"), outcome.kept, outcome.heldout)
+            outcome.quarantine.write(folder / "quarantine.parquet")
+            write_json(folder / "report.json", report(config, outcome))
+    tell(config, outcome)
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _sort_out(config: Config, root: Path, spill: Path, store: Store) -> Outcome:
+    """Read, sort, compare and split; the rows that stay are in `store`."""
+    index = read_index(config.ingest.decontaminate, root)
+    contamination = Contamination(index)
+    intake = take_in(config, root, spill)
+    work = Work(config.seed, marker_names(config), index)
+    with mapper(config.engine, 1 if len(intake.spill) < _FEW else 0, prepare_worker, (work,)) as run:
+        facts = sort_rows(intake, store, contamination, run)
+        near = compare_rows(config, facts, store, run)
+    alive = np.ones(len(facts), np.bool_)
+    if config.ingest.near_duplicates.action == "remove":
+        alive[[edge.row for edge in near.edges]] = False
+        _remove(near, store, intake.quarantine)
+    heldout = hold_out(config, facts, near, alive)
+    return Outcome(
+        rows_in=intake.rows_in,
+        quarantine=intake.quarantine,
+        facts=facts,
+        alive=alive,
+        kept=_chosen(config, facts, alive, heldout),
+        heldout=heldout,
+        near=near,
+        contamination=contamination,
+        files={source_name(source): source_versions(source, root) for source in config.ingest.sources},
+    )
+
+
+def sort_rows(intake: Intake, store: Store, contamination: Contamination, run: Run) -> Facts:
+    """Sort the spilled rows, take out what leaves, and store the others; returns their facts."""
+    progress = Progress("sorting", len(intake.spill))
+    parts: list[Facts] = []
+    for done in run(settle, intake.spill.jobs()):
+        for row in done.left:
+            _set_aside(intake.quarantine, row)
+        for hit in done.hits:
+            contamination.add(hit, done.left[hit.row].source_name, done.left[hit.row].where)
+        store.append(done.rows, len(done.facts))
+        parts.append(done.facts)
+        progress.advance(len(done.facts) + len(done.left))
+    progress.close()
+    if not len(store):
         raise DataError(
             f"No row is left after ingestion; reasons: {intake.quarantine.counts() or 'the sources are empty'}.",
             where="ingest.sources",
             fix="correct the column names or the files of the sources in params.yaml",
         )
-    split(rows, config.ingest.heldout_fraction, config.longtail.marker, config.seed)
-    chosen = sorted(subset(rows, config), key=lambda row: str(row["id"]))
-    if not chosen:
+    return joined(parts)
+
+
+def _set_aside(quarantine: Quarantine, row: Left) -> None:
+    quarantine.add(id=row.id, source_name=row.source_name, where=row.where, reason=row.reason, detail=row.detail, row=row.row)
+
+
+def compare_rows(config: Config, facts: Facts, store: Store, run: Run) -> Compared:
+    """The near-duplicates; of two the one of the source named first stays."""
+    if config.ingest.near_duplicates.action == "keep":
+        return Compared(0, [], 0)
+    options = config.ingest.near_duplicates
+    common = common_runs(store.streams(), len(store), options, run)
+    progress = Progress("signing", len(store))
+    bands = []
+    for part in signature_bands(store.streams(), options, common, run):
+        bands.append(part)
+        progress.advance(len(part))
+    progress.close(f"{len(common):,} common runs of words")
+    sources = [source_name(source) for source in config.ingest.sources]
+    column = facts.columns[SOURCE]
+    rank = np.array([sources.index(name) for name in column.values])[column.codes]
+    signed = Signed(np.concatenate(bands), common)
+    return find_near(signed, facts, rank, lambda rows: (record for record, _ in store.rows(rows)), options, run)
+
+
+def _remove(near: Compared, store: Store, quarantine: Quarantine) -> None:
+    """Take the near-duplicates out, each with the id of the row that it nearly repeats."""
+    edges = sorted(near.edges)
+    others = np.unique(np.array([edge.other for edge in edges], np.int64))
+    ids = dict(zip(others.tolist(), (record["id"] for record, _ in store.rows(others)), strict=True))
+    for edge, (record, where) in zip(edges, store.rows(np.array([edge.row for edge in edges], np.int64)), strict=True):
+        detail = f"its runs of words are {edge.similarity:.0%} those of row {ids[edge.other]}"
+        _set_aside(quarantine, leaving(record, where, NEAR_DUPLICATE, detail))
+
+
+def hold_out(config: Config, facts: Facts, near: Compared, alive: Flags) -> Flags:
+    """Which of the rows alive are held out."""
+    family = families(facts, near.edges)[alive]
+    heldout = np.zeros(len(facts), np.bool_)
+    value = facts.marker(config.longtail.marker).codes[alive]
+    heldout[alive] = split(family, value, facts.heldout[alive], config.ingest.heldout_fraction)
+    return heldout
+
+
+def _chosen(config: Config, facts: Facts, alive: Flags, heldout: Flags) -> Flags:
+    chosen = subset(facts, alive, heldout, config)
+    if not chosen.any():
         raise DataError(
             "No row has the markers that `ingest.only` asks for.", where="params.yaml: ingest.only", fix="widen it, or leave it empty"
         )
-    identities = intake.identities(chosen)
-    with staged_folder(layout.ingested) as folder:
-        (folder / "rows").mkdir()
-        write_shards(folder / "rows", chosen, RECORD)
-        intake.quarantine.write(folder / "quarantine.parquet")
-        write_json(folder / "report.json", _report(config, chosen, intake, identities))
-    _tell(chosen, identities, config.longtail.marker)
-
-
-def _take_in(config: Config, root: Path) -> Intake:
-    intake = Intake()
-    for source in config.ingest.sources:
-        name = source.name or source.kind
-        say(f"ingest: reading source '{name}' ({source.kind})")
-        if source.path is not None and not (root / source.path).resolve().is_relative_to(root.resolve() / "sources"):
-            say("  DVC does not see this file change: it watches the folder sources/")
-        intake.rows_in[name] += 0
-        for row in _rows(source, root):
-            intake.add(name, row, config.ingest.max_completion_chars)
-            if intake.rows_in[name] % _SAY_EVERY == 0:
-                say(f"  {intake.rows_in[name]:,} rows read")
-    return intake
-
-
-def _rows(source: Source, root: Path) -> Iterator[Candidate | Reject]:
-    return build() if source.kind == "starter" else read_source(source, root)
-
-
-def _report(config: Config, rows: list[Record], intake: Intake, identities: dict[str, RowIdentity]) -> dict[str, Any]:
-    names = dict.fromkeys((*_COUNTED, config.longtail.marker, *config.ingest.stratify))
-    return {
-        "identity": asdict(_sum(identities)),
-        "sources": {name: asdict(identity) for name, identity in identities.items()},
-        "quarantine": intake.quarantine.counts(),
-        "splits": dict(Counter(row["split"] for row in rows)),
-        "markers": counts(rows, tuple(names)),
-        "licenses": dict(Counter(row["license"] for row in rows)),
-        "packages": _packages(config, rows),
-    }
-
-
-def _packages(config: Config, rows: list[Record]) -> dict[str, dict[str, str | int]]:
-    """The packages of the starter corpus, where it is a source: version, licence, and rows made from each."""
-    if all(source.kind != "starter" for source in config.ingest.sources):
-        return {}
-    made = Counter(row["metadata"].get("package") for row in rows)
-    return {name: {**told, "rows": made[name]} for name, told in versions().items()}
-
-
-def _sum(identities: dict[str, RowIdentity]) -> RowIdentity:
-    names = list(RowIdentity.__dataclass_fields__)
-    return RowIdentity(**{name: sum(getattr(identity, name) for identity in identities.values()) for name in names})
-
-
-def _tell(rows: list[Record], identities: dict[str, RowIdentity], marker: str) -> None:
-    for name, identity in identities.items():
-        say(f"  {name}: {identity}")
-    for value, cell in sorted(counts(rows, (marker,))[marker].items(), key=lambda item: -sum(item[1].values())):
-        say(f"    {value:<15} {sum(cell.values()):>6,} rows ({sum(cell.values()) / len(rows):5.1%}), {cell['heldout']:,} held out")
-    whole = _sum(identities)
-    whole.check("ingest")
-    say(f"ingest: {whole}")
+    return chosen

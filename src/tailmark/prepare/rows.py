@@ -66,4 +66,4 @@ class Rows:
     @property
     def identity(self) -> RowIdentity:
         """Rows in = kept + quarantined."""
-        return RowIdentity(self.rows_in, len(self.examples), quarantined=len(self.quarantine.rows))
+        return RowIdentity(self.rows_in, len(self.examples), quarantined=len(self.quarantine))
