@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailmark.annotate import stage
-from tailmark.annotate.annotators import annotate_row, annotators
+from tailmark.annotate import passes, stage
+from tailmark.annotate.annotators import Finding, annotate_row, annotators
 from tailmark.annotate.report import Dropped, most_dropped
 from tailmark.config import Config
 from tailmark.errors import DataError, TaxonomyError
@@ -96,17 +96,16 @@ def test_a_marker_stands_only_where_it_applies(domain: str | None, expected: str
 def test_a_value_the_taxonomy_does_not_have_is_dropped_and_counted() -> None:
     by_precedence = annotators(TAXONOMY)
     rows = [record(GERMAN, lang="german", domain="Astrology", shade="red", task="") for _ in range(2)]
-    result = stage.annotate_rows(rows, by_precedence, TAXONOMY)
+    result = passes.annotate_rows(rows, by_precedence, TAXONOMY)
     assert result.dropped == {
         ("lang", "german", "the marker has no such value"): 2,
         ("domain", "Astrology", "the marker has no such value"): 2,
         ("shade", "", "the taxonomy has no such marker"): 2,
     }
-    first = result.rows[0]
-    assert first is not None
+    first = result.table.to_pylist()[0]
     assert first["markers"]["domain"] is None
     assert (first["markers"]["lang"], first["origin"]["lang"]) == ("German", "measured")
-    assert stage.annotate_rows(rows[:1], by_precedence, TAXONOMY).dropped.total() == 3
+    assert passes.annotate_rows(rows[:1], by_precedence, TAXONOMY).dropped.total() == 3
 
 
 def test_a_taxonomy_of_ones_own_needs_no_code(tmp_path: Path) -> None:
@@ -145,7 +144,7 @@ def test_the_number_of_processes_does_not_change_a_byte(tmp_path: Path, monkeypa
     completions = [f"{text}\n\n{number}" if text.strip() else " " * number for number, text in enumerate(texts * 12, 1)]
     config, layout = ingested(tmp_path, [record(text, number, domain="Code") for number, text in enumerate(completions)])
     monkeypatch.setattr(stage, "_FEW", 1)
-    monkeypatch.setattr(stage, "_CHUNK", 7)
+    monkeypatch.setattr(passes, "SLICE", 7)
     digests = []
     for workers in (1, 2):
         asked = config.model_copy(update={"annotate": config.annotate.model_copy(update={"workers": workers})})
@@ -153,6 +152,46 @@ def test_the_number_of_processes_does_not_change_a_byte(tmp_path: Path, monkeypa
         digests.append(sha256_tree(layout.annotated))
     assert digests[0] == digests[1]
     assert read_json(layout.annotated / "report.json")["rows"] == {"in": 60, "kept": 48, "quarantined": 12}
+
+
+class Says:
+    """A shard annotator that says the same of every row."""
+
+    def __init__(self, origin: str, **found: str) -> None:
+        self.origin, self.found = origin, {name: Finding(value, 0.8) for name, value in found.items()}
+
+    def annotate(self, rows: list[dict[str, Any]], known: list[dict[str, Finding]]) -> list[dict[str, Finding]]:  # noqa: ARG002
+        return [dict(self.found) for _ in rows]
+
+
+def test_stronger_evidence_holds_whoever_speaks_later() -> None:
+    table = passes.annotate_rows([record(GERMAN, domain="Culture"), record("```\nx\n```", 1)], annotators(TAXONOMY), TAXONOMY).table
+    later = (Says("classifier", domain="Legal", task="Rewrite"), Says("llm", task="Translation", style="Formal", lang="Dutch"))
+    stated, open_row = passes.with_findings(table, later, TAXONOMY).to_pylist()
+    assert (stated["markers"]["domain"], stated["origin"]["domain"]) == ("Culture", "dataset")
+    assert (stated["markers"]["lang"], stated["origin"]["lang"]) == ("German", "measured")
+    assert (open_row["markers"]["domain"], open_row["origin"]["domain"]) == ("Legal", "classifier")
+    assert (open_row["markers"]["task"], open_row["origin"]["task"]) == ("Rewrite", "classifier")
+    assert (open_row["markers"]["style"], open_row["origin"]["style"]) == ("Formal", "llm")
+    assert open_row["confidence"]["style"] == pytest.approx(0.8)
+
+
+def test_a_marker_goes_when_later_evidence_says_that_it_does_not_apply() -> None:
+    table = passes.annotate_rows([record("```python\nprint(1)\n```")], annotators(TAXONOMY), TAXONOMY).table
+    assert table.to_pylist()[0]["markers"]["code_type"] == "python"
+    (row,) = passes.with_findings(table, (Says("classifier", domain="Culture"),), TAXONOMY).to_pylist()
+    assert row["markers"]["code_type"] is row["origin"]["code_type"] is row["confidence"]["code_type"] is None
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs requirements-ray.txt")
+    config, layout = ingested(tmp_path, [record(f"{GERMAN} {number}", number) for number in range(40)])
+    stage.run(config, layout)
+    digest = sha256_tree(layout.annotated)
+    engine = config.engine.model_copy(update={"kind": "ray", "address": "local", "workers": 2})
+    stage.run(config.model_copy(update={"engine": engine}), layout)
+    assert sha256_tree(layout.annotated) == digest
 
 
 def test_a_corrupt_shard_leaves_the_earlier_result_alone(tmp_path: Path) -> None:
@@ -183,10 +222,11 @@ def test_a_missing_taxonomy_is_found_before_anything_runs(tmp_path: Path) -> Non
 @settings(deadline=None)  # the first example loads models
 @given(st.text(max_size=200), st.dictionaries(st.sampled_from([*TAXONOMY.markers, "other"]), st.text(max_size=12), max_size=5))
 def test_whatever_the_row_every_value_is_one_the_taxonomy_allows(completion: str, markers: dict[str, str]) -> None:
-    (row,) = stage.annotate_rows([record(completion, **markers)], annotators(TAXONOMY), TAXONOMY).rows
-    if row is None:
+    result = passes.annotate_rows([record(completion, **markers)], annotators(TAXONOMY), TAXONOMY)
+    if result.problems:
         assert not completion.strip()
         return
+    (row,) = result.table.to_pylist()
     for name, value in row["markers"].items():
         assert value is None or TAXONOMY.allows(name, value)
         assert (value is None) == (row["origin"][name] is None) == (row["confidence"][name] is None)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import gzip
 import json
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailmark.measure.code import code_type, looks_like_code, prose, segments
 from tailmark.measure.formats import measure_format
 from tailmark.measure.language import CODES, lines_in_language, measure_language
-from tailmark.measure.lengths import Lengths, length_bucket, measure_lengths, words_and_marks
+from tailmark.measure.lengths import Lengths, length_bucket, measure_lengths
+from tailmark.measure.words import across_blanks, tokenizer, words_and_marks
 from tailmark.taxonomy import load_taxonomy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,6 +82,22 @@ def test_code_is_counted_alike_in_every_language() -> None:
     assert measure_lengths(code, None).tokens == len(words_and_marks(code))
 
 
+TRICKY = ["can't", "(don't)", "e.g.", "U.S.", "10km,", "www.a.org.", "well-known;", "$5.", ":-)", "EE. UU.", "a.m.", "word,", "«sí»"]
+
+
+@settings(deadline=None)  # the first example loads models
+@given(st.lists(st.sampled_from(TRICKY) | st.text(max_size=8), max_size=8).map(" ".join), st.sampled_from(["en", "es"]))
+def test_words_are_those_of_spacys_own_tokenizer(text: str, code: str) -> None:
+    split = tokenizer(code)
+    ours = split(text) if across_blanks(split, text) else [word for chunk in text.split() for word in split(chunk)]
+    assert ours == [token.text for token in _spacy(code)(text) if not token.text.isspace()]
+
+
+@cache
+def _spacy(code: str) -> Any:
+    return spacy.blank(code).tokenizer
+
+
 def test_a_japanese_text_longer_than_its_tokenizer_takes_at_once() -> None:
     assert measure_lengths("これはペンです。" * 7_000, "Japanese").sentences == 7_000
 
@@ -118,10 +138,10 @@ def test_segments_split_prose_from_fenced_blocks() -> None:
         ("```js\na\n```\n```sql\nb\nc\n```", "sql"),
         ("```text\nnothing\n```", None),
         ("```\nnothing\n```", None),
-        ("def f(): return 1", None),
+        ("def f(): return 1", "python"),
     ],
 )
-def test_code_type_comes_from_the_info_string(text: str, expected: str | None) -> None:
+def test_code_type_comes_from_the_info_string_where_there_is_one(text: str, expected: str | None) -> None:
     assert code_type(text) == expected
 
 
@@ -231,6 +251,59 @@ def test_language_on_labelled_descriptions() -> None:
 )
 def test_the_form_of_a_text(text: str, expected: str | None) -> None:
     assert measure_format(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{this is a sentence in braces}", None),
+        ("[citation needed]", None),
+        ("{'a': 1}", None),
+        ('{"a": 1}\n{"a": 2}', "JSON"),
+        ('{"a": 1}\n{"a": 2', None),
+        ('Here it is: {"a": 1}', None),
+        ("<to be continued>", None),
+        ("a < b and c > d", None),
+        ("<br>line<br>", None),
+        ("ls | grep x | wc -l", None),
+        ("name\tage\nAnn\t3\nBob\t4", "Tabular"),
+        ("\tindented\n\ttext", None),
+        ("+---+---+\n| a | b |\n+===+===+\n| 1 | 2 |\n+---+---+", "Tabular"),
+        ("A well-known - and old - fact.", None),
+        ("2019. It was a year.\n2020. It was another.", None),
+        ("1. one\n5. two", None),
+        ("a) one\nb) two\nc) three", "Enumeration"),
+        ("It has:\n\n * a part that goes\n   over two lines\n * another one", "Enumeration"),
+        ("He said:\n- Hello?\nShe went away for a week.\n\nThen it rained.\n\nNobody knew.", None),
+        ("$5_000 and $6_000", None),
+        ("We get $x^2 + y^2$.", "Latex"),
+        ("echo $HOME_DIR and $PATH_X", None),
+        ("`$x^2$` is how it is written", None),
+        ("Step 1: Add 3 and 4.\nStep 2: Double it.\nThe answer is 14.", "ChainOfThought"),
+        ("Step 1: Heat the oil.\nStep 2: Fry.", "Enumeration"),
+        ("First, there are 3 cars. Then 2 more arrive. So there are 5.\n#### 5", "ChainOfThought"),
+        ("First we ate. Then we slept. So we left.", None),
+        ("<think>2 + 2 is 4</think>\n4", "ChainOfThought"),
+        ("<think></think>\n4", None),
+        ("The answer is 5.", None),
+    ],
+)
+def test_near_misses_of_a_form(text: str, expected: str | None) -> None:
+    assert measure_format(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "expected"),
+    [
+        ("Pick one. (A) stone (B) apple", "B", "MCQAnswer"),
+        ("Which one is a fruit? 1. stone 2. apple", "2", "MCQAnswer"),
+        ("How many are there? 1. one stone 2. two apples", "2", None),
+        ("Options: A) stone B) apple", "C", None),
+        ("Vitamin B. What is it good for?", "B", None),
+    ],
+)
+def test_a_choice_is_one_of_the_options_that_are_listed(prompt: str, answer: str, expected: str | None) -> None:
+    assert measure_format(answer, prompt) == expected
 
 
 OPTIONS = "Which is a fruit?\nA) stone\nB) apple\nC) cloud"

@@ -1,9 +1,9 @@
-"""Annotators: one per kind of evidence, each giving findings for one row. Where two find the same marker, the earlier one's holds."""
+"""Annotators: one per kind of evidence. Of two that find the same marker the stronger holds: dataset > measured > classifier > llm."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from tailmark.errors import TaxonomyError
@@ -19,10 +19,10 @@ LENGTHS = frozenset({"length_tokens", "length_sentences", "length_paragraphs", "
 
 
 class Finding(NamedTuple):
-    """A value of one marker, and how sure its annotator is (0 to 1)."""
+    """A value of one marker, and how sure its annotator is (0 to 1; None: it cannot say)."""
 
     value: MarkerValue
-    confidence: float = 1.0
+    confidence: float | None = 1.0
 
 
 class NotMeasurable(Exception):
@@ -45,6 +45,24 @@ class Annotator(Protocol):
 
         Raises:
             NotMeasurable: the row cannot be annotated at all.
+        """
+        ...
+
+
+class ShardAnnotator(Protocol):
+    """Finds markers of many rows at once: the classifier and the LLM, which are asked after the annotators above.
+
+    Attributes:
+        origin: the kind of evidence, stored beside each value.
+    """
+
+    origin: str
+
+    def annotate(self, rows: list[Record], known: list[dict[str, Finding]]) -> list[dict[str, Finding]]:
+        """The markers of each row, in order. `known`: what stronger evidence says of each; a marker found again is passed over.
+
+        The result depends on the rows and on `known` alone, never on how the rows are cut into calls. A value the taxonomy does not
+        allow is not returned.
         """
         ...
 
@@ -87,17 +105,21 @@ class MeasuredAnnotator:
         self.dropped: Counter[tuple[str, str, str]] = Counter()
 
     def find(self, row: Record, known: Mapping[str, Finding]) -> dict[str, Finding]:
-        """The measured markers; lengths are counted in the language that is known or found."""
+        """The measured markers that are not known and can apply; lengths are counted in the language that is known or found."""
+        completion = row["completion"]
         found: dict[str, Finding] = {}
-        if "lang" not in known:
-            found |= self._language(row["completion"])
-        lang = {**found, **known}.get("lang")
-        found |= _lengths(measure_lengths(row["completion"], str(lang.value) if lang else None))
-        if code := code_type(row["completion"]):
+        if self._wanted("lang", known):
+            found |= self._language(completion)
+        lang = known.get("lang") or found.get("lang")
+        found |= _lengths(measure_lengths(completion, str(lang.value) if lang else None))
+        if self._wanted("code_type", known) and (code := code_type(completion)):
             found["code_type"] = Finding(code)
-        if form := measure_format(row["completion"], row["prompt"][-1]["content"]):
+        if self._wanted("format", known) and (form := measure_format(completion, row["prompt"][-1]["content"])):
             found["format"] = Finding(form)
         return {name: finding for name, finding in found.items() if name in self._taxonomy.markers and self._allowed(name, finding)}
+
+    def _wanted(self, name: str, known: Mapping[str, Finding]) -> bool:
+        return name in self._taxonomy.markers and name not in known and applies(self._taxonomy, name, known)
 
     def _language(self, completion: str) -> dict[str, Finding]:
         language = measure_language(completion, self._languages)
@@ -123,7 +145,7 @@ def _lengths(lengths: Lengths) -> dict[str, Finding]:
 
 
 def annotators(taxonomy: Taxonomy) -> tuple[Annotator, ...]:
-    """All annotators, by precedence."""
+    """The annotators of single rows, by precedence."""
     return (DatasetAnnotator(taxonomy), MeasuredAnnotator(taxonomy))
 
 
@@ -133,18 +155,53 @@ def annotate_row(row: Record, by_precedence: tuple[Annotator, ...], taxonomy: Ta
     Raises:
         NotMeasurable: see `Annotator.find`.
     """
-    known: dict[str, Finding] = {}
-    origin: dict[str, str] = {}
+    evidence = Evidence()
     for annotator in by_precedence:
-        for name, finding in annotator.find(row, known).items():
-            if name not in known:
-                known[name], origin[name] = finding, annotator.origin
-    kept = {name: finding for name, finding in known.items() if applies(taxonomy, name, known)}
-    return row | {
-        "markers": {name: kept[name].value if name in kept else None for name in taxonomy.markers},
-        "origin": {name: origin[name] if name in kept else None for name in taxonomy.markers},
-        "confidence": {name: kept[name].confidence if name in kept else None for name in taxonomy.markers},
-    }
+        evidence.add(annotator.find(row, evidence.known), annotator.origin)
+    return row | evidence.columns(taxonomy)
+
+
+def add_findings(rows: list[Record], by_precedence: Iterable[ShardAnnotator], taxonomy: Taxonomy) -> list[Record]:
+    """Annotated rows with what further annotators find; what is known already stays."""
+    evidence = [Evidence.of(row) for row in rows]
+    for annotator in by_precedence:
+        found = annotator.annotate(rows, [item.known for item in evidence])
+        for item, findings in zip(evidence, found, strict=True):
+            item.add(findings, annotator.origin)
+    return [row | item.columns(taxonomy) for row, item in zip(rows, evidence, strict=True)]
+
+
+class Evidence:
+    """What is known of one row, and from which kind of evidence: the first finding of a marker holds."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, Finding] = {}
+        self.origin: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, row: Record) -> Evidence:
+        """What an annotated row holds."""
+        evidence = cls()
+        for name, value in row["markers"].items():
+            if value is not None:
+                evidence.known[name] = Finding(value, row["confidence"][name])
+                evidence.origin[name] = row["origin"][name]
+        return evidence
+
+    def add(self, found: Mapping[str, Finding], origin: str) -> None:
+        """Take in what is not known yet."""
+        for name, finding in found.items():
+            if name not in self.known:
+                self.known[name], self.origin[name] = finding, origin
+
+    def columns(self, taxonomy: Taxonomy) -> Record:
+        """`markers`, `origin` and `confidence` of the markers that apply."""
+        kept = {name: finding for name, finding in self.known.items() if applies(taxonomy, name, self.known)}
+        return {
+            "markers": {name: kept[name].value if name in kept else None for name in taxonomy.markers},
+            "origin": {name: self.origin[name] if name in kept else None for name in taxonomy.markers},
+            "confidence": {name: kept[name].confidence if name in kept else None for name in taxonomy.markers},
+        }
 
 
 def applies(taxonomy: Taxonomy, name: str, known: Mapping[str, Finding]) -> bool:

@@ -2,171 +2,101 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-
-from tailmark.annotate.annotators import Annotator, NotMeasurable, annotate_row, annotators
-from tailmark.annotate.report import Dropped, MarkerCounts, most_dropped
-from tailmark.config import Config
+from tailmark.annotate.passes import annotate_further, first_pass, rewrite, slices, start_further, start_rows
+from tailmark.annotate.report import Dropped, MarkerCounts, most_dropped, told
+from tailmark.config import Classifier, Config
 from tailmark.console import Progress, say
-from tailmark.errors import DataError
+from tailmark.engine import mapper, workers_of
 from tailmark.files import staged_folder, write_json
 from tailmark.layout import Layout
 from tailmark.provenance import record_start
-from tailmark.records import (
-    MARKER_METADATA,
-    RECORD,
-    Quarantine,
-    Record,
-    RowIdentity,
-    annotated_schema,
-    read_table,
-    row_count,
-    shards,
-    write_table,
-)
+from tailmark.records import Quarantine, RowIdentity, row_count, shards
 from tailmark.taxonomy import Taxonomy, load_taxonomy
 
-_CHUNK = 250
 _FEW = 1_000
 """Below this many rows one process is faster: starting another and loading its tokenizers takes seconds."""
 
 
-class Annotated(NamedTuple):
-    """Annotated rows in the order they came, None for those that cannot be annotated, with the reasons and what was dropped."""
-
-    rows: list[Record | None]
-    problems: dict[int, str]
-    dropped: Dropped
-
-
-def annotate_rows(rows: list[Record], by_precedence: tuple[Annotator, ...], taxonomy: Taxonomy) -> Annotated:
-    """Annotate rows; each row's result depends on that row alone."""
-    result = Annotated([], {}, Dropped())
-    for number, row in enumerate(rows):
-        try:
-            result.rows.append(annotate_row(row, by_precedence, taxonomy))
-        except NotMeasurable as error:
-            result.rows.append(None)
-            result.problems[number] = str(error)
-    for annotator in by_precedence:
-        result.dropped.update(annotator.dropped)
-        annotator.dropped.clear()
-    return result
-
-
-class _Map(Protocol):
-    """Annotates chunks of rows, in order."""
-
-    def __call__(self, chunks: list[list[Record]]) -> Iterator[Annotated]: ...
-
-
-_worker: tuple[tuple[Annotator, ...], Taxonomy] | None = None
-
-
-def _start_worker(taxonomy: Taxonomy) -> None:
-    global _worker
-    # Ctrl-C reaches every process of the terminal; the parent alone says so and ends the pool.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = (annotators(taxonomy), taxonomy)
-
-
-def _annotate_chunk(rows: list[Record]) -> Annotated:
-    assert _worker is not None, "the pool was made without its initializer"
-    return annotate_rows(rows, *_worker)
-
-
-@contextmanager
-def _mapper(taxonomy: Taxonomy, workers: int) -> Iterator[_Map]:
-    """A map over chunks on `workers` processes, or in this one."""
-    if workers == 1:
-        by_precedence = annotators(taxonomy)
-        yield lambda chunks: (annotate_rows(chunk, by_precedence, taxonomy) for chunk in chunks)
-        return
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tailmark.annotate.annotators"])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(taxonomy,))
-    try:
-        yield lambda chunks: pool.map(_annotate_chunk, chunks)
-    except BrokenProcessPool:
-        fix = "set `annotate.workers` to fewer processes in params.yaml, then run the command again"
-        raise DataError("A process of `annotate` was killed, most likely for lack of memory.", fix=fix) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _workers(asked: int, rows: int) -> int:
-    if rows < _FEW:
-        return 1
-    return asked or len(os.sched_getaffinity(0))
-
-
 def run(config: Config, layout: Layout) -> None:
-    """Annotate every ingested row, shard by shard, with the same result for any number of workers.
+    """Annotate every ingested row, shard by shard, with the same result for any number of workers and every engine.
 
     Raises:
         TaxonomyError: the taxonomy file is missing or malformed.
-        DataError: an ingested shard is missing or corrupt.
+        DataError: an ingested shard is missing or corrupt, or there are too few labelled rows for what is asked.
+        ModelError: the model that `annotate.quality` names cannot be loaded.
     """
     taxonomy = load_taxonomy(layout.root / config.taxonomy.file)
     record_start("annotate", config, layout)
+    if config.annotate.llm is not None:
+        from tailmark.annotate.llm import run as llm
+
+        llm.check(config.annotate.llm, taxonomy, layout)
+    if config.annotate.quality is not None:
+        from tailmark.annotate.quality import check
+
+        check(config.annotate.quality, taxonomy, layout.root)
     paths = shards(layout.ingested / "rows")
     total = sum(row_count(path) for path in paths)
-    workers = _workers(config.annotate.workers, total)
+    workers = 1 if total < _FEW else workers_of(config.engine, config.annotate.workers)
     say(f"annotate: {total:,} rows with the {len(taxonomy.markers)} markers of taxonomy '{taxonomy.name}', {workers} processes")
-    counts, quarantine, dropped = MarkerCounts(taxonomy), Quarantine("annotate"), Dropped()
-    progress = Progress("annotating", total)
-    with staged_folder(layout.annotated) as folder, _mapper(taxonomy, workers) as annotate:
-        for path in paths:
-            kept = _annotate_table(read_table(path, RECORD), path.name, annotate, quarantine, dropped, progress)
-            for row in kept:
-                counts.add(row)
-            write_table(folder / "rows" / path.name, pa.Table.from_pylist(kept, schema=annotated_schema(taxonomy)))
-        progress.close()
-        identity = RowIdentity(total, kept=total - len(quarantine.rows), quarantined=len(quarantine.rows))
+    with staged_folder(layout.annotated) as folder:
+        quarantine, dropped = _first(config, taxonomy, paths, folder / "rows", total, workers)
+        details = _further(config, layout, taxonomy, folder / "rows", workers)
+        counts = MarkerCounts(taxonomy)
+        for path in shards(folder / "rows"):
+            counts.add(path)
+        identity = RowIdentity(total, kept=counts.rows, quarantined=len(quarantine))
+        identity.check("annotate")
         quarantine.write(folder / "quarantine.parquet")
-        write_json(folder / "report.json", counts.report(identity, quarantine.counts(), dropped))
+        write_json(folder / "report.json", counts.report(identity, quarantine.counts(), dropped) | details)
     _tell(identity, counts, dropped)
 
 
-def _annotate_table(
-    table: pa.Table, shard: str, annotate: _Map, quarantine: Quarantine, dropped: Dropped, progress: Progress
-) -> list[Record]:
-    """The shard's annotated rows in their order; rows that cannot be annotated go to quarantine."""
-    rows: list[Record] = table.to_pylist()
-    for row in rows:
-        row["metadata"] = dict(row["metadata"])
-    # Rows of one language stay together, so that each process loads few tokenizers (a French one takes seconds).
-    order = sorted(range(len(rows)), key=lambda number: rows[number]["metadata"].get(f"{MARKER_METADATA}lang", ""))
-    chunks = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
-    done: dict[int, Record] = {}
-    for numbers, result in zip(chunks, annotate([[rows[number] for number in chunk] for chunk in chunks]), strict=True):
-        dropped.update(result.dropped)
-        for place, number in enumerate(numbers):
-            if (annotated := result.rows[place]) is not None:
-                done[number] = annotated
-            else:
-                _set_aside(rows[number], f"{shard} row {number}", result.problems[place], quarantine)
-        progress.advance(len(numbers))
-    return [done[number] for number in sorted(done)]
+def _first(config: Config, taxonomy: Taxonomy, paths: list[Path], rows: Path, total: int, workers: int) -> tuple[Quarantine, Dropped]:
+    """What each row says on its own: dataset and measured."""
+    quarantine = Quarantine("annotate")
+    progress = Progress("annotating", total)
+    with mapper(config.engine, workers, start_rows, (taxonomy,)) as run:
+        dropped = first_pass(paths, rows, taxonomy, run, progress, quarantine)
+    progress.close()
+    return quarantine, dropped
 
 
-def _set_aside(row: Record, where: str, problem: str, quarantine: Quarantine) -> None:
-    text = json.dumps(row, ensure_ascii=False, sort_keys=True)
-    quarantine.add(id=row["id"], source_name=row["source_name"], where=where, reason="not_measurable", detail=problem, row=text)
+def _further(config: Config, layout: Layout, taxonomy: Taxonomy, rows: Path, workers: int) -> dict[str, Any]:
+    """What the annotators find that must be asked for, in order of precedence; returns what they add to the report."""
+    details: dict[str, Any] = {}
+    if options := config.annotate.classifier:
+        details["classifier"] = _classify(config, options, taxonomy, shards(rows), workers)
+    if config.annotate.llm is not None:
+        from tailmark.annotate.llm import run as llm
+
+        details["llm"] = llm.ask(config.annotate.llm, taxonomy, shards(rows), layout)
+    if config.annotate.quality is not None:
+        from tailmark.annotate.quality import add_quality
+
+        details["quality"] = add_quality(config.annotate.quality, taxonomy, shards(rows), layout.root)
+    return details
+
+
+def _classify(config: Config, options: Classifier, taxonomy: Taxonomy, paths: list[Path], workers: int) -> dict[str, Any]:
+    from tailmark.annotate.classifier.annotator import ClassifierAnnotator
+    from tailmark.annotate.classifier.training import train
+
+    say(f"annotate: training a classifier of {', '.join(sorted(set(options.markers)))} on the rows whose source states it")
+    trained = train(paths, taxonomy, options)
+    for name, item in trained.items():
+        say(f"  {name}: {told(item.report)}")
+    annotator = ClassifierAnnotator({name: item.model for name, item in trained.items()}, taxonomy, options.threshold)
+    progress = Progress("classifying", sum(row_count(path) for path in paths))
+    with mapper(config.engine, workers, start_further, ((annotator,), taxonomy)) as run:
+        rewrite(paths, taxonomy, lambda table: run(annotate_further, slices(table)), progress)
+    return {name: item.report for name, item in trained.items()}
 
 
 def _tell(identity: RowIdentity, counts: MarkerCounts, dropped: Dropped) -> None:
-    identity.check("annotate")
     say(f"annotate: {identity}")
     for line in counts.table():
         say(line)

@@ -5,7 +5,6 @@ The identifier is py3langid's byte n-gram model. Names are English, as in the pa
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -52,17 +51,30 @@ def _identifier() -> LanguageIdentifier:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
+@cache
+def _codes(languages: tuple[str, ...]) -> dict[str, str]:
+    """ISO code to English name of the languages that the identifier knows."""
+    return {CODES[name]: name for name in languages if name in CODES}
+
+
 def _probabilities(text: str) -> dict[str, float]:
     """ISO code to probability over all languages of the identifier, spoken variants counted with their language."""
-    found: dict[str, float] = defaultdict(float)
-    for code, probability in _identifier().rank(text):
-        found[_VARIANTS.get(code, code)] += probability
+    found: dict[str, float] = dict(_identifier().rank(text))
+    for variant, code in _VARIANTS.items():
+        if variant in found:
+            found[code] = found.get(code, 0.0) + found.pop(variant)
     return found
 
 
-def _letter_bytes(text: str) -> int:
-    """UTF-8 bytes of the text's letters: what the identifier has to go by (20 are about 20 Latin letters or 7 Chinese characters)."""
-    return len("".join(filter(str.isalpha, text)).encode("utf-8", "ignore"))
+def _has_letters(text: str, least: int) -> bool:
+    """Whether the text's letters take at least that many UTF-8 bytes: what the identifier has to go by (20 are about 20 Latin letters
+    or 7 Chinese characters)."""
+    found = 0
+    for letter in filter(str.isalpha, text):
+        found += len(letter.encode("utf-8", "ignore"))
+        if found >= least:
+            return True
+    return False
 
 
 def measure_language(text: str, languages: Iterable[str]) -> Language | None:
@@ -73,12 +85,12 @@ def measure_language(text: str, languages: Iterable[str]) -> Language | None:
     84 of 100 and is right in 99.1 % of them; on whole descriptions for 99.8 of 100, right in 99.98 %.
     """
     words = prose(text)
-    codes = {CODES[name]: name for name in languages if name in CODES}
-    if not codes or _letter_bytes(words) < _ENOUGH_BYTES or looks_like_code(words):
+    codes = _codes(tuple(languages))
+    if not codes or not _has_letters(words, _ENOUGH_BYTES) or looks_like_code(words):
         return None
     probabilities = _probabilities(words)
-    best = max(probabilities, key=lambda code: probabilities[code])
-    total = sum(probabilities[code] for code in codes)
+    best = max(probabilities, key=probabilities.__getitem__)
+    total = sum(probabilities.get(code, 0.0) for code in codes)
     if best not in codes or probabilities[best] < _CONFIDENT * total:
         return None
     return Language(codes[best], round(probabilities[best] / total, 4))
@@ -95,9 +107,9 @@ def lines_in_language(text: str, lang: str) -> bool:
     words = prose(text)
     if code is None or not text.strip():
         return False
-    if not _letter_bytes(words):
+    if not _has_letters(words, 1):
         return True
-    lines = [line for line in words.splitlines() if _letter_bytes(line) >= _ENOUGH_LINE_BYTES and not looks_like_code(line)]
+    lines = [line for line in words.splitlines() if _has_letters(line, _ENOUGH_LINE_BYTES) and not looks_like_code(line)]
     return not any(_is_another(line, code) for line in lines or [words])
 
 

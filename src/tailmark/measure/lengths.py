@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
 
-import spacy
 from spacy.pipeline import Sentencizer
-from spacy.tokens import Doc
 
 from tailmark.measure.code import looks_like_code, segments
 from tailmark.measure.language import CODES
+from tailmark.measure.words import Split, across_blanks, tokenizer, words_and_marks
 
 CONCISE_BELOW, LONG_ABOVE = 300, 1000
 """Bounds of `length_bucket`, in tokens: fewer than 300 concise, more than 1000 long."""
 
 _BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
-_WORD_OR_MARK = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]")
 _TERMINATORS = frozenset(Sentencizer.default_punct_chars)
 _GREEK_TERMINATORS = _TERMINATORS | {";", "\u037e"}
 """Greek asks with a semicolon."""
 
-_PIECE_CHARS = 4_000
-"""Sudachi refuses more than 49,149 bytes at once, so longer paragraphs are tokenized in pieces."""
-
-_RULES = {"nlp": {"tokenizer": {"@tokenizers": "spacy.Tokenizer.v1"}}}
-_NEED_MORE = frozenset({"ko", "th", "vi"})
-"""spaCy's own tokenizers of these need packages beside spaCy; its rule-based one stands in, which splits at blanks and punctuation."""
+_MOST_CHUNKS = 100_000
+_LONGEST_CHUNK = 40
 
 
 class Lengths(NamedTuple):
@@ -55,55 +47,70 @@ def measure_lengths(text: str, lang: str | None) -> Lengths:
     """
     tokens = sentences = 0
     code = CODES.get(lang or "")
-    tokenizer, terminators = _tokenizer(code), _GREEK_TERMINATORS if code == "el" else _TERMINATORS
     for segment in segments(text):
-        split = words_and_marks if segment.code or looks_like_code(segment.text) else tokenizer
+        counter = _counter(None if segment.code or looks_like_code(segment.text) else code, code == "el")
         for paragraph in _paragraphs(segment.text):
-            words = [word for piece in _pieces(paragraph) for word in split(piece)]
-            tokens += len(words)
-            sentences += _count_sentences(words, terminators)
+            words, ended = counter.count(paragraph)
+            tokens += words
+            sentences += max(1, ended)
     return Lengths(tokens, sentences, len(_paragraphs(text)))
 
 
-def words_and_marks(text: str) -> list[str]:
-    """Words and single punctuation marks, whatever the language: the tokenizer for code and unknown languages."""
-    return _WORD_OR_MARK.findall(text)
-
-
 def _paragraphs(text: str) -> list[str]:
+    if "\n" not in text:
+        return [text] if text.strip() else []
     return [part for part in _BLANK_LINES.split(text.replace("\r\n", "\n")) if part.strip()]
 
 
-def _pieces(text: str) -> Iterator[str]:
-    """The text in pieces of at most `_PIECE_CHARS`, cut at a line or blank where there is one."""
-    while len(text) > _PIECE_CHARS:
-        cut = max(text.rfind("\n", 0, _PIECE_CHARS), text.rfind(" ", 0, _PIECE_CHARS)) + 1 or _PIECE_CHARS
-        yield text[:cut]
-        text = text[cut:]
-    yield text
+class _State(NamedTuple):
+    """What a chunk of words does to the count: its words, the sentences it ends, and whether one is open after it."""
+
+    words: int
+    ended: int
+    inside: bool
 
 
-def _count_sentences(words: list[str], terminators: frozenset[str]) -> int:
-    """Runs of words that end in a terminator; what stands after the last one counts as one more."""
-    count, inside = 0, False
-    for word in words:
-        if word[-1] in terminators:
-            count += inside
-            inside = False
-        elif word[0].isalnum():
-            inside = True
-    return max(1, count + inside)
+class _Counter:
+    """Counts words and sentences of paragraphs in one language; chunks between blanks are counted once and remembered."""
+
+    def __init__(self, split: Split, terminators: frozenset[str]) -> None:
+        self._split, self._terminators = split, terminators
+        self._chunks: dict[str, tuple[_State, _State]] = {}
+
+    def count(self, paragraph: str) -> tuple[int, int]:
+        """Words and sentences of a paragraph; a sentence that its end cuts off counts."""
+        if across_blanks(self._split, paragraph):
+            words, ended, inside = self._read(self._split(paragraph), inside=False)
+            return words, ended + inside
+        words, ended, inside = 0, 0, False
+        known = self._chunks
+        for chunk in paragraph.split():
+            more, ends, inside = (known.get(chunk) or self._chunk(chunk))[inside]
+            words += more
+            ended += ends
+        return words, ended + inside
+
+    def _chunk(self, chunk: str) -> tuple[_State, _State]:
+        split = self._split(chunk)
+        states = self._read(split, inside=False), self._read(split, inside=True)
+        if len(chunk) <= _LONGEST_CHUNK:
+            if len(self._chunks) >= _MOST_CHUNKS:
+                self._chunks.clear()
+            self._chunks[chunk] = states
+        return states
+
+    def _read(self, words: list[str], *, inside: bool) -> _State:
+        """A sentence is a run of words that ends in a terminator."""
+        ended = 0
+        for word in words:
+            if word[-1] in self._terminators:
+                ended += inside
+                inside = False
+            elif word[0].isalnum():
+                inside = True
+        return _State(len(words), ended, inside)
 
 
 @cache
-def _tokenizer(code: str | None) -> Callable[[str], list[str]]:
-    """The tokenizer of a language by ISO code, made on first use (0.1 to 5 s)."""
-    if code is None:
-        return words_and_marks
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            tokenize: Callable[[str], Doc] = spacy.blank(code, config=_RULES if code in _NEED_MORE else {}).tokenizer
-    except ImportError:
-        return words_and_marks
-    return lambda text: [token.text for token in tokenize(text) if not token.is_space]
+def _counter(code: str | None, greek: bool) -> _Counter:
+    return _Counter(tokenizer(code) if code else words_and_marks, _GREEK_TERMINATORS if greek else _TERMINATORS)
