@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 # Read by Great Expectations when it is imported.
@@ -22,8 +25,12 @@ with warnings.catch_warnings():
     from great_expectations.data_context.types.base import DataContextConfig, InMemoryStoreBackendDefaults, ProgressBarsConfig
     from great_expectations.expectations.row_conditions import Column
 
-from tailmark.validate.frame import column
-from tailmark.validate.suite import Expectation
+from tailmark.console import Progress
+from tailmark.validate.failing import broken, looked_at
+from tailmark.validate.rows import MANY, column
+from tailmark.validate.suite import COLUMNS, DRIFT, Expectation
+
+_NONE = np.array([], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -31,32 +38,69 @@ class Outcome:
     """What became of one expectation.
 
     Attributes:
-        checked: rows it looked at (None for an expectation about the whole table).
-        failing: positions in the frame of every row that broke it, ascending.
-        observed: what was found instead, for one about the whole table.
+        severity: stop or warn.
+        checked: rows it looked at (None for an expectation about a whole table).
+        unexpected: rows that broke it; it may hold all the same, where it asks for a share.
+        failing: positions in the frame of all of those, ascending, where it does not hold.
+        observed: what was found, for one about a whole table.
     """
 
     expectation: Expectation
+    severity: str
     success: bool
     checked: int | None
-    failing: tuple[int, ...]
+    unexpected: int
+    failing: npt.NDArray[np.int64]
     observed: str | None = None
 
 
-def check(frame: pd.DataFrame, expectations: Sequence[Expectation], stop: Sequence[str], docs: Path) -> list[Outcome]:
-    """Run all expectations in one go; Data Docs are written to the folder `docs`."""
-    numbered = frame.assign(row=range(len(frame)))
-    wanted = {"result_format": "COMPLETE", "unexpected_index_column_names": ["row"]}
+def check(
+    frame: pd.DataFrame, drift: Mapping[str, float], expectations: Sequence[Expectation], stop: Sequence[str], docs: Path
+) -> list[Outcome]:
+    """Run all expectations; Data Docs are written to the folder `docs`.
+
+    Args:
+        frame: the rows, with all derived columns.
+        drift: marker to its distance from the accepted profile.
+    """
+    found: dict[str, Any] = {}
+    progress = Progress("checking", len(expectations), "expectations") if len(frame) > MANY else None
     with _quiet():
         context = _context(docs)
-        definition = context.data_sources.add_pandas("annotated").add_dataframe_asset("rows").add_batch_definition_whole_dataframe("all")
-        suite = context.suites.add(gx.ExpectationSuite(name="taxonomy", expectations=[_native(item, stop) for item in expectations]))
-        checks = context.validation_definitions.add(gx.ValidationDefinition(name="annotated rows", data=definition, suite=suite))
-        checkpoint = gx.Checkpoint(name="validate", validation_definitions=[checks], result_format=wanted, actions=[])
-        run = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": numbered})
+        # One view at a time: Great Expectations copies every column of what it is given for every expectation.
+        for view, items in groupby(sorted(expectations, key=lambda item: item.view), key=lambda item: item.view):
+            chosen = list(items)
+            found |= _run(context, view, _view(frame, drift, view, chosen), chosen, stop)
+            if progress:
+                progress.advance(len(chosen))
         context.build_data_docs()
-    results = {item.expectation_config.meta["name"]: item for result in run.run_results.values() for item in result.results}
-    return [_outcome(item, results[item.name]) for item in expectations]
+    if progress:
+        progress.close()
+    return [_outcome(item, found[item.name], frame, drift, stop) for item in expectations]
+
+
+def _view(frame: pd.DataFrame, drift: Mapping[str, float], view: str, items: Sequence[Expectation]) -> pd.DataFrame:
+    if view == COLUMNS:
+        return frame.iloc[:0]
+    if view == DRIFT:
+        return pd.DataFrame([drift])
+    conditions = [column("markers", marker) for item in items for marker in item.only_where]
+    names = dict.fromkeys([*(name for item in items for name in item.looks_at), *conditions])
+    return pd.DataFrame({name: _plain(frame[name]) for name in names}) if names else frame[["id"]]
+
+
+def _plain(values: pd.Series[Any]) -> pd.Series[Any]:
+    """Numbers as float64: those of any other type Great Expectations compares one by one, in Python."""
+    return values.astype("float64") if pd.api.types.is_numeric_dtype(values) else values
+
+
+def _run(context: Any, view: str, frame: pd.DataFrame, items: Sequence[Expectation], stop: Sequence[str]) -> dict[str, Any]:
+    definition = context.data_sources.add_pandas(view).add_dataframe_asset("annotated").add_batch_definition_whole_dataframe("all")
+    suite = context.suites.add(gx.ExpectationSuite(name=view, expectations=[_native(item, stop) for item in items]))
+    checks = context.validation_definitions.add(gx.ValidationDefinition(name=view, data=definition, suite=suite))
+    run = checks.run(batch_parameters={"dataframe": frame}, result_format={"result_format": "BASIC", "partial_unexpected_count": 20})
+    context.data_sources.delete(view)
+    return {result.expectation_config.meta["name"]: result for result in run.results}
 
 
 def _context(docs: Path) -> Any:
@@ -90,18 +134,23 @@ def _native(item: Expectation, stop: Sequence[str]) -> Any:
     )
 
 
-def _outcome(item: Expectation, result: Any) -> Outcome:
+def _outcome(item: Expectation, result: Any, frame: pd.DataFrame, drift: Mapping[str, float], stop: Sequence[str]) -> Outcome:
     problem = result.exception_info
     if problem.get("raised_exception") is not False:
         raise RuntimeError(f"expectation '{item.name}' could not be evaluated: {problem}")
-    found = result.result
-    failing = sorted(int(entry["row"]) for entry in found.get("unexpected_index_list") or [])
-    return Outcome(item, bool(result.success), found.get("element_count"), tuple(failing), _observed(found))
+    found, success = result.result, bool(result.success)
+    severity = "stop" if item.group in stop else "warn"
+    if item.view == DRIFT:
+        return Outcome(item, severity, success, None, 0, _NONE, f"{drift[item.subject]:.3f}")
+    if "element_count" not in found:
+        return Outcome(item, severity, success, None, 0, _NONE, _observed(found))
+    failing = _NONE if success else broken(item, frame)
+    unexpected = int(found["unexpected_count"])
+    assert success or len(failing) == unexpected, f"{item.name}: {len(failing)} rows found, {unexpected} counted"
+    return Outcome(item, severity, success, looked_at(item, frame), unexpected, failing)
 
 
-def _observed(found: dict[str, Any]) -> str | None:
-    if "element_count" in found:
-        return None
+def _observed(found: dict[str, Any]) -> str:
     if missing := (found.get("details") or {}).get("mismatched", {}).get("missing"):
         return f"no {', '.join(missing)}"
     value = found.get("observed_value")

@@ -7,33 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 
 from tailmark.config import Config
 from tailmark.console import say
 from tailmark.errors import ConfigError, ValidationFailed
-from tailmark.files import staged_folder, write_json
+from tailmark.files import staged_folder, write_json, write_text
 from tailmark.layout import Layout
-from tailmark.provenance import record_start
 from tailmark.records import write_table
 from tailmark.taxonomy import Taxonomy, load_taxonomy
-from tailmark.validate import frame as frames
+from tailmark.tracking import Run, start_run
+from tailmark.validate import derived
+from tailmark.validate.accept import accepted_path
 from tailmark.validate.expectations import Outcome, check
+from tailmark.validate.failing import FAILING, failing_table, named
+from tailmark.validate.findings import Findings
+from tailmark.validate.page.page import data_page
+from tailmark.validate.profile import distances, make_profile, read_accepted
+from tailmark.validate.rows import Annotated, load
 from tailmark.validate.suite import suite
-
-FAILING = pa.schema(
-    [
-        pa.field("expectation", pa.string(), nullable=False),
-        pa.field("severity", pa.string(), nullable=False),
-        pa.field("id", pa.string()),
-        pa.field("source_name", pa.string()),
-        pa.field("value", pa.string()),
-    ]
-)
-"""One row for each expectation that a row broke. `value`: what the row holds, as text; with two columns compared, both."""
-
-_NAMED = 3
 
 
 def run(config: Config, layout: Layout) -> None:
@@ -44,28 +36,32 @@ def run(config: Config, layout: Layout) -> None:
             `layout.state / "validation-failed"`, and no output is made.
         ConfigError: `longtail.marker` is not a categorical marker of the taxonomy.
         TaxonomyError: the taxonomy file is missing or malformed.
-        DataError: an annotated shard is missing, corrupt, or was written with another taxonomy.
+        DataError: an annotated shard is missing, corrupt, or was written with another taxonomy; the accepted profile cannot be read.
     """
     taxonomy = load_taxonomy(layout.root / config.taxonomy.file)
     _check_config(config, taxonomy)
-    record_start("validate", config, layout)
-    expectations = suite(taxonomy, config)
-    frame = _frame(config, layout, taxonomy)
-    say(f"validate: {len(frame):,} rows against {len(expectations)} expectations")
-    docs = layout.state / "data_docs"
-    with staged_folder(docs) as folder:
-        outcomes = check(frame, expectations, config.validate_.stop, folder)
-    stopping = [outcome for outcome in outcomes if not outcome.success and outcome.expectation.group in config.validate_.stop]
-    aside = layout.state / "validation-failed"
-    with staged_folder(aside if stopping else layout.validated) as folder:
-        write_json(folder / "result.json", _result(outcomes, frame, config.validate_.stop))
-        write_table(folder / "failing_rows.parquet", _failing_rows(outcomes, frame, config.validate_.stop))
-    if stopping:
-        # An earlier result would speak of rows that are no longer there.
-        shutil.rmtree(layout.validated, ignore_errors=True)
-        raise _failure(stopping, frame, aside, docs)
+    say(f"validate: the annotated rows against taxonomy '{taxonomy.name}'")
+    with start_run("validate", config=config, layout=layout, stage="validate") as tracked:
+        docs = layout.state / "data_docs"
+        findings = _find(config, layout, taxonomy, docs)
+        stopping = [outcome for outcome in findings.failed if outcome.severity == "stop"]
+        aside = layout.state / "validation-failed"
+        target = aside if stopping else layout.validated
+        with staged_folder(target) as folder:
+            _write(folder, findings, config, layout)
+            if not stopping:
+                # What `prepare` waits for: it does not change with the thresholds or the accepted version, as `result.json` does.
+                write_json(folder / "passed.json", {"rows": len(findings.rows.frame), "taxonomy": taxonomy.digest})
+        _track(tracked, findings, target, docs)
+        for outcome in findings.failed:
+            if outcome.severity == "warn":
+                say(f"  warning: {findings.line(outcome)}")
+        if stopping:
+            # An earlier result would speak of rows that are no longer there.
+            shutil.rmtree(layout.validated, ignore_errors=True)
+            raise _failure(stopping, findings, aside)
     shutil.rmtree(aside, ignore_errors=True)
-    _tell(outcomes, frame, docs)
+    _tell(findings, layout.validated)
 
 
 def _check_config(config: Config, taxonomy: Taxonomy) -> None:
@@ -81,88 +77,95 @@ def _check_config(config: Config, taxonomy: Taxonomy) -> None:
         say(f"  validate.min_completeness names '{name}', which is not in taxonomy '{taxonomy.name}': left out")
 
 
-def _frame(config: Config, layout: Layout, taxonomy: Taxonomy) -> pd.DataFrame:
-    rows = layout.annotated / "rows"
-    frame = frames.load(rows, taxonomy)
-    frames.add_tail(frame, config.longtail.marker, config.longtail.threshold)
-    if frames.has_buckets(taxonomy):
-        frames.add_bucket(frame)
-    lengths = frames.measures_lengths(taxonomy)
-    if config.validate_.remeasure_rows and lengths:
-        say(f"validate: measuring the lengths of {min(config.validate_.remeasure_rows, len(frame)):,} rows again")
-        frames.add_remeasured(frame, rows, lengths, config.validate_.remeasure_rows)
-    return frame
+def _find(config: Config, layout: Layout, taxonomy: Taxonomy, docs: Path) -> Findings:
+    """Read the rows, compare them with the accepted profile, and run the suite; Data Docs go to `docs`."""
+    rows = _load(config, layout, taxonomy)
+    accepted = read_accepted(accepted_path(config, layout))
+    profile = make_profile(rows.frame, taxonomy)
+    drift = distances(make_profile(rows.frame, taxonomy, accepted), accepted) if accepted else {}
+    expectations = suite(taxonomy, config, drift)
+    say(f"validate: {len(rows.frame):,} rows against {len(expectations)} expectations")
+    with staged_folder(docs) as folder:
+        outcomes = check(rows.frame, drift, expectations, config.validate_.stop, folder)
+    return Findings(rows, outcomes, profile, accepted, drift, taxonomy)
 
 
-def _result(outcomes: Sequence[Outcome], frame: pd.DataFrame, stop: Sequence[str]) -> dict[str, Any]:
-    """The content of `result.json`: no times and no run ids, so that the same rows give the same bytes."""
+def _load(config: Config, layout: Layout, taxonomy: Taxonomy) -> Annotated:
+    rows = load(layout.annotated / "rows", taxonomy, config.validate_.remeasure_rows)
+    derived.add_tail(rows.frame, config.longtail.marker, config.longtail.threshold)
+    if derived.has_buckets(taxonomy):
+        derived.add_bucket(rows.frame)
+    if derived.has_quartiles(taxonomy):
+        derived.add_quartile_gap(rows.frame)
+    derived.add_measured(rows, taxonomy, config.validate_.cross_lingual)
+    return rows
+
+
+def _write(folder: Path, findings: Findings, config: Config, layout: Layout) -> None:
+    """Write what the stage makes: no times and no run ids, so that the same rows give the same bytes."""
+    write_json(folder / "result.json", _result(findings))
+    write_json(folder / "profile.json", findings.profile)
+    write_table(folder / "failing_rows.parquet", _failing_rows(findings))
+    write_text(folder / "report.html", data_page(findings, config, layout))
+
+
+def _result(findings: Findings) -> dict[str, Any]:
+    failed = findings.failed
     return {
-        "success": all(outcome.success for outcome in outcomes),
-        "rows": len(frame),
+        "success": not failed,
+        "rows": len(findings.rows.frame),
         "failed": {
-            severity: [outcome.expectation.name for outcome in outcomes if not outcome.success and _severity(outcome, stop) == severity]
-            for severity in ("stop", "warn")
+            severity: [outcome.expectation.name for outcome in failed if outcome.severity == severity] for severity in ("stop", "warn")
         },
-        "expectations": [_entry(outcome, frame, stop) for outcome in outcomes],
+        "expectations": [_entry(outcome, findings.rows) for outcome in findings.outcomes],
     }
 
 
-def _entry(outcome: Outcome, frame: pd.DataFrame, stop: Sequence[str]) -> dict[str, Any]:
+def _entry(outcome: Outcome, rows: Annotated) -> dict[str, Any]:
     return {
         "name": outcome.expectation.name,
         "says": outcome.expectation.says,
-        "severity": _severity(outcome, stop),
+        "severity": outcome.severity,
         "success": outcome.success,
         "checked": outcome.checked,
-        "failing": len(outcome.failing),
+        "failing": outcome.unexpected,
         "observed": outcome.observed,
-        "first_ids": frame["id"].iloc[list(outcome.failing[:_NAMED])].tolist(),
+        "first_rows": named(outcome.failing, rows),
     }
 
 
-def _severity(outcome: Outcome, stop: Sequence[str]) -> str:
-    return "stop" if outcome.expectation.group in stop else "warn"
+def _failing_rows(findings: Findings) -> pa.Table:
+    tables = [
+        failing_table(outcome.expectation, outcome.severity, outcome.failing, findings.rows)
+        for outcome in findings.failed
+        if outcome.checked is not None
+    ]
+    return pa.concat_tables(tables) if tables else FAILING.empty_table()
 
 
-def _failing_rows(outcomes: Sequence[Outcome], frame: pd.DataFrame, stop: Sequence[str]) -> pa.Table:
-    found: list[dict[str, Any]] = []
-    for outcome in outcomes:
-        item = outcome.expectation
-        looked_at = [item.arguments[key] for key in ("column", "column_A", "column_B") if key in item.arguments]
-        part = frame.iloc[list(outcome.failing)]
-        values = part[looked_at].astype(object).to_numpy().tolist()
-        common = {"expectation": item.name, "severity": _severity(outcome, stop)}
-        for (id, source), value in zip(part[["id", "source_name"]].to_numpy().tolist(), values, strict=True):
-            found.append(common | {"id": id, "source_name": source, "value": " / ".join(map(_text, value))})
-    return pa.Table.from_pylist(found, schema=FAILING)
+def _track(tracked: Run, findings: Findings, folder: Path, docs: Path) -> None:
+    """Log the counts, the distances and the two pages."""
+    failed = [outcome.severity for outcome in findings.failed]
+    counts = {"expectations": len(findings.outcomes), "failed_stop": failed.count("stop"), "failed_warn": failed.count("warn")}
+    tracked.log_metrics({"rows": len(findings.rows.frame), **counts, **{f"drift/{name}": value for name, value in findings.drift.items()}})
+    for name in ("report.html", "result.json", "profile.json", "failing_rows.parquet"):
+        tracked.log_artifact(folder / name)
+    tracked.log_artifact(docs, "data_docs")
 
 
-def _text(value: object) -> str:
-    return "none" if pd.isna(value) else str(value)  # type: ignore[call-overload]
-
-
-def _failure(stopping: Sequence[Outcome], frame: pd.DataFrame, aside: Path, docs: Path) -> ValidationFailed:
+def _failure(stopping: Sequence[Outcome], findings: Findings, aside: Path) -> ValidationFailed:
     lines = [f"{len(stopping)} expectation{'s' * (len(stopping) > 1)} that must hold failed:"]
-    lines += [f"  {_line(outcome, frame)}" for outcome in stopping]
+    lines += [f"  {findings.line(outcome)}" for outcome in stopping]
+    fix = "mend the source or its mapping in params.yaml and run again; or take the expectation's group out of `validate.stop`"
+    if all(outcome.expectation.group == "drift" for outcome in stopping):
+        fix = "mend the source; or, where the new distribution is right, run `tailmark validate --accept`"
     return ValidationFailed(
-        "\n".join(lines),
-        where=f"all failing rows: {aside / 'failing_rows.parquet'}; as a page: {docs / 'index.html'}",
-        fix="mend the source or its mapping in params.yaml and run again; or take the expectation's group out of `validate.stop`",
+        "\n".join(lines), where=f"all failing rows: {aside / 'failing_rows.parquet'}; as a page: {aside / 'report.html'}", fix=fix
     )
 
 
-def _line(outcome: Outcome, frame: pd.DataFrame) -> str:
-    item = outcome.expectation
-    if outcome.checked is None:
-        return f"{item.name}: {item.says}; found {outcome.observed}"
-    first = frame.iloc[list(outcome.failing[:_NAMED])]
-    named = ", ".join(f"{id} ({source})" for id, source in first[["id", "source_name"]].to_numpy().tolist())
-    more = ", ..." if len(outcome.failing) > _NAMED else ""
-    return f"{item.name}: {item.says}; {len(outcome.failing):,} of {outcome.checked:,} rows do not: {named}{more}"
-
-
-def _tell(outcomes: Sequence[Outcome], frame: pd.DataFrame, docs: Path) -> None:
-    failed = [outcome for outcome in outcomes if not outcome.success]
-    say(f"validate: {len(outcomes) - len(failed)} of {len(outcomes)} expectations hold; Data Docs: {docs / 'index.html'}")
-    for outcome in failed:
-        say(f"  warning: {_line(outcome, frame)}")
+def _tell(findings: Findings, folder: Path) -> None:
+    held = len(findings.outcomes) - len(findings.failed)
+    say(f"validate: {held} of {len(findings.outcomes)} expectations hold; page: {folder / 'report.html'}")
+    if findings.accepted is None:
+        say("  no accepted version to compare with yet; `tailmark validate --accept` makes this the first")
