@@ -12,7 +12,7 @@ STORE := sqlite:///$(CURDIR)/.tailmark/mlflow/mlflow.db
 JOBS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check mlflow prefect constraints clean
+.PHONY: help install demo test slow lint types check mlflow prefect constraints clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ demo: .venv/installed  ## run the whole pipeline on the CPU: a marked model, its
 
 test: .venv/installed  ## all tests
 	@python -m pytest
+
+slow: .venv/installed  ## the tests that take minutes: twenty kills, a Ray cluster, a served model
+	@pip install --quiet --constraint constraints.txt --requirement requirements-ray.txt
+	@python -m pytest -m slow
 
 lint: .venv/installed  ## style and layers
 	@ruff check .

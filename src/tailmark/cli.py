@@ -24,16 +24,22 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Show the resolved options, or switch to another profile.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+taxonomy_app = typer.Typer(help="Show, check or compare taxonomies: which markers exist, with which values.", no_args_is_help=True)
+app.add_typer(taxonomy_app, name="taxonomy")
 
 ArmOption = Annotated[str, typer.Option(help="baseline or marked")]
 
 
 def _context() -> tuple[Config, Layout]:
-    from tailmark.config import load_config
+    from tailmark.config import check_markers, load_config
     from tailmark.layout import Layout
+    from tailmark.taxonomy import load_taxonomy
 
     root = Path.cwd()
-    return load_config(root / "params.yaml"), Layout(root)
+    config = load_config(root / "params.yaml")
+    if (root / config.taxonomy.file).exists():  # a stage that reads it says that it is missing
+        check_markers(config, load_taxonomy(root / config.taxonomy.file))
+    return config, Layout(root)
 
 
 def _arm(name: str) -> Arm:
@@ -55,16 +61,38 @@ def ingest() -> None:
 
 
 @app.command()
-def annotate() -> None:
-    """Give every record its markers, each with origin and confidence."""
-    from tailmark.annotate import stage
+def annotate(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="say what `annotate.llm` would be asked and what that costs, and stop")
+    ] = False,
+    prompt: Annotated[str | None, typer.Option(help="instead: print the markers that the answer to this prompt should have")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="with --prompt: print one JSON object")] = False,
+) -> None:
+    """Give every record its markers, each with origin and confidence; or one prompt, on the fly."""
+    if prompt is not None:
+        from tailmark.annotate import command
 
-    stage.run(*_context())
+        command.run(*_context(), prompt, as_json=as_json)
+    elif dry_run:
+        from tailmark.annotate.llm import run
+
+        run.dry_run(*_context())
+    else:
+        from tailmark.annotate import stage
+
+        stage.run(*_context())
 
 
 @app.command()
-def validate() -> None:
+def validate(
+    accept: Annotated[bool, typer.Option("--accept", help="instead: measure drift from the last validated distributions")] = False,
+) -> None:
     """Check the annotated records against a suite made from the taxonomy."""
+    if accept:
+        from tailmark.validate import accept as accepting
+
+        accepting.accept(*_context())
+        return
     from tailmark.validate import stage
 
     stage.run(*_context())
@@ -170,6 +198,46 @@ def config_use(
         typer.echo(f"  kept your own value: {option.name} = {option.value}")
     if kept:
         typer.echo(f"  `tailmark config use {name} --reset` drops them.")
+
+
+@taxonomy_app.command("show")
+def taxonomy_show(
+    file: Annotated[Path | None, typer.Argument(help="a taxonomy file (default: `taxonomy.file` of params.yaml)")] = None,
+    marker: Annotated[str | None, typer.Option(help="only this marker, with all its values and examples")] = None,
+) -> None:
+    """Print the markers with kinds, values and definitions."""
+    from tailmark.taxonomy import command
+
+    command.show(file if file is not None else _taxonomy_file(), marker)
+
+
+@taxonomy_app.command("check")
+def taxonomy_check(
+    file: Annotated[Path | None, typer.Argument(help="a taxonomy file (default: `taxonomy.file` of params.yaml)")] = None,
+) -> None:
+    """Say what is wrong with a file: every problem, with its line."""
+    from tailmark.taxonomy import command
+
+    command.check(file if file is not None else _taxonomy_file())
+
+
+@taxonomy_app.command("diff")
+def taxonomy_diff(
+    old: Annotated[Path, typer.Argument(help="a taxonomy file")], new: Annotated[Path, typer.Argument(help="another")]
+) -> None:
+    """Say what changed from one file to another, and which data and models become stale."""
+    from tailmark.layout import ARMS, Layout
+    from tailmark.taxonomy import command
+
+    layout = Layout(Path.cwd())
+    models = {f"model {arm}": layout.trained(arm) / "tailmark.json" for arm in ARMS}
+    command.diff(old, new, {"annotated data": layout.annotated / "report.json"} | models)
+
+
+def _taxonomy_file() -> Path:
+    from tailmark.config import load_config
+
+    return Path.cwd() / load_config(Path.cwd() / "params.yaml").taxonomy.file
 
 
 def main() -> None:

@@ -65,6 +65,14 @@ class TrackingError(TailmarkError):
     """The MLflow store cannot be reached or holds something else than expected."""
 
 
+class EndpointError(TailmarkError):
+    """A language model's endpoint cannot be reached, refuses the key, or cannot do what was asked."""
+
+
+class BudgetExceeded(TailmarkError):
+    """The next request would go over a limit of `annotate.llm`; what was paid for is kept."""
+
+
 class StorageError(TailmarkError):
     """The disk is full or a path cannot be written."""
 

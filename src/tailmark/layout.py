@@ -32,8 +32,14 @@ class Layout:
 
     @property
     def validated(self) -> Path:
-        """`result.json`, `failing_rows.parquet`. (Data Docs hold times, so they stand under `state / "data_docs"`.)"""
+        """`result.json`, `profile.json`, `passed.json`, `failing_rows.parquet`, `report.html`. (Data Docs hold times, so they stand under
+        `state / "data_docs"`.)"""
         return self.root / "data" / "validated"
+
+    @property
+    def accepted(self) -> Path:
+        """`<profile>.json`: the distributions that were accepted last, in git."""
+        return self.root / "accepted"
 
     def prepared(self, arm: Arm) -> Path:
         """`train/epoch-000.arrow`, ..., `heldout.arrow`, `tokenizer/`, `quarantine.parquet`, `report.json`."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,16 @@ def describe(stage: str, config: Config, layout: Layout, arm: Arm | None = None)
         "data": data_hashes(layout.root, f"{stage}@{arm}" if arm else stage),
         "config": config.model_dump(mode="json", by_alias=True),
         "taxonomy": load_taxonomy(taxonomy).digest if taxonomy.exists() else None,  # a stage that reads it says that it is missing
-        "packages": {item.name: item.version for item in sorted(metadata.distributions(), key=lambda item: item.name.lower())},
+        "packages": _packages(),
         "hardware": hardware(),
     }
+
+
+@cache
+def _packages() -> dict[str, str]:
+    """Name to version of everything installed; each name is read from a file, so it is asked once."""
+    found = {item.name: item.version for item in metadata.distributions()}
+    return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
 def code_version(root: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -132,13 +133,20 @@ def test_an_unknown_key_stops_before_anything_runs(fault: Checkout) -> None:
 
 def test_a_failed_expectation_stops_the_flow_and_names_rows(fault: Checkout) -> None:
     params = fault.root / "params.yaml"
-    params.write_text(params.read_text().replace("min_rows: 100", "min_rows: 100000"))
+    text = (
+        params.read_text()
+        .replace("min_tail_heldout: 1\n", "min_tail_heldout: 100000\n")
+        .replace("  - buckets\n", "  - buckets\n  - tail\n")
+    )
+    params.write_text(text)
     before = fault.lock()
     done = fault.run("python", "-m", "flows.pipeline", check=False)
     assert done.returncode == 2, done.stdout + done.stderr
     shown = done.stdout + done.stderr
     assert "Traceback" not in shown
-    assert "100000" in shown or "100,000" in shown
+    assert "every tail value of domain has at least 100000 held-out rows" in shown
+    assert re.search(r"rows do not: [0-9a-f]{32} \(starter, part-00000\.parquet row \d+\), [0-9a-f]{32} ", shown)
+    assert "failing_rows.parquet" in shown
     assert fault.lock() == before
 
 

@@ -58,7 +58,7 @@ def _summary(evidence: Evidence) -> str:
 
 def _usage(evidence: Evidence) -> str:
     register = evidence.config.register_
-    example = "lang=French" if "lang" in evidence.info.markers else ""
+    name, value = ("lang", "French") if "lang" in evidence.info.markers else (evidence.info.markers[0], "VALUE")
     return (
         "## How to call it\n\n"
         "With MLflow, against the same store:\n\n"
@@ -66,11 +66,11 @@ def _usage(evidence: Evidence) -> str:
         "import mlflow\n\n"
         f'model = mlflow.pyfunc.load_model("models:/{register.model_name}@{register.alias}")\n'
         'messages = [{"role": "user", "content": "What is a hedge fund?"}]\n'
-        f'print(model.predict([{{"messages": messages}}], params={{"markers": "{example}"}}))\n'
+        f'print(model.predict([{{"messages": messages}}], params={{"markers": "{name}={value}"}}))\n'
         "```\n\n"
         "With transformers alone, from the model folder of this version: `tokenizer.apply_chat_template(messages, "
-        'add_generation_prompt=True, markers={"lang": "French"})` renders what training rendered. The text up to `</MARKER_LIST>` is the '
-        "model's markers, the rest its answer."
+        f'add_generation_prompt=True, markers={{"{name}": "{value}"}})` renders what training rendered. The text up to '
+        "`</MARKER_LIST>` is the model's markers, the rest its answer."
     )
 
 
@@ -90,7 +90,8 @@ def _data(evidence: Evidence) -> str:
 
 
 def _dropped_rows(identity: Mapping[str, int]) -> str:
-    left = [f"{identity[name]:,} {name}" for name in ("duplicates", "contaminated", "quarantined") if identity.get(name)]
+    names = ("duplicates", "near_duplicates", "contaminated", "quarantined")
+    left = [f"{identity[name]:,} {name.replace('_', ' ')}" for name in names if identity.get(name)]
     return f"Left out: {', '.join(left)}." if left else ""
 
 
