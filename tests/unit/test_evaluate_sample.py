@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tailmark.config import Config
 from tailmark.evaluate.sample import Row, draw, read_heldout, shuffled_markers
-from tailmark.ingest.split import group_of
+from tailmark.ingest.facts import group_of
 from tailmark.layout import Layout
 from tailmark.records import Record, annotated_schema, read_rows, write_shards
 from tailmark.taxonomy import MarkerList, load_taxonomy
