@@ -256,7 +256,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, str]]:
             time.sleep(0.2)
         yield f"http://127.0.0.1:{port}/v1", str(folder)
     finally:
-        process.terminate()
+        process.kill()  # it ends on SIGTERM only after the answer it is writing
         process.wait(30)
 
 

@@ -91,7 +91,7 @@ def finish(root: Path, stage: str) -> tuple[str, float]:
     """Run the stage to its end: the hash of what it wrote, and the seconds it took."""
     child = start(root, stage)
     began = time.monotonic()
-    child.communicate(timeout=300)
+    child.communicate(timeout=900)
     assert child.returncode == 0
     return sha256_tree(root / OUTPUTS[stage]), time.monotonic() - began
 
