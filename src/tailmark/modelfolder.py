@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tailmark.errors import ModelError
 from tailmark.files import read_json, sha256_file, write_json, write_text
+from tailmark.taxonomy import Rendering
 
 MODEL_INFO = "tailmark.json"
 TAXONOMY = "taxonomy.yaml"
@@ -22,6 +23,8 @@ class ModelInfo(BaseModel):
         markers: names of the markers it was trained with, sorted; empty for the baseline.
         placement: where the list stood in training.
         dataset_dropout, sample_dropout: p and q of the prompt-side list.
+        sample_dropout_by_marker: another q of single markers.
+        rendering: how lists are written, in prompts and in completions.
         taxonomy: digest of the taxonomy.
         base: the base model's source, as in `base.source`.
         files: sha256 of every other file of the folder, by relative path.
@@ -34,9 +37,21 @@ class ModelInfo(BaseModel):
     placement: Literal["both", "prompt", "completion"]
     dataset_dropout: float
     sample_dropout: float
+    sample_dropout_by_marker: dict[str, float] = {}
+    rendering: Rendering = "text"
     taxonomy: str
     base: str
     files: dict[str, str] = {}
+
+    @property
+    def reads_markers(self) -> bool:
+        """Whether training showed it lists in prompts."""
+        return bool(self.markers) and self.placement != "completion"
+
+    @property
+    def writes_markers(self) -> bool:
+        """Whether training had it begin its answers with a list."""
+        return bool(self.markers) and self.placement != "prompt"
 
 
 _ORIGIN = ("_name_or_path", "_model_name_or_path", "name_or_path", "is_local", "local_files_only")

@@ -126,7 +126,9 @@ def test_derivation_is_idempotent() -> None:
     [
         ("", "no single chat template"),
         ("{% for message in messages %}{{ message['content'] ", "does not render"),
-        ("{% for message in messages %}{{ message['content']|trim }}<end>{% endfor %}", "does not write message texts as they are"),
+        ("{% for message in messages %}{{ message['content']|truncate(4) }}<end>{% endfor %}", "does not write message texts as they are"),
+        ("{% for message in messages|sort %}{{ message['content'] }}<end>{% endfor %}", "does not render"),
+        ("{{ messages[-1]['content'] }}{{ 'x' if messages[-1]['content']|length > 40 }}", "otherwise|as they are"),
         ("{% for message in messages %}{{ message['content']|upper }}<end>{% endfor %}", "does not write message texts as they are"),
         ("{{ messages[0]['content'] }}", "does not write message texts as they are"),
         ("{{ raise_exception('no system role') }}", "no system role"),
@@ -150,12 +152,14 @@ def test_a_folder_without_the_template_is_refused() -> None:
         require_marker_template(with_template(SMOLLM), Path("models/other"))
 
 
-def test_end_of_turn_must_be_what_generation_stops_at() -> None:
+def test_end_of_turn_is_what_the_template_writes_after_an_answer() -> None:
     assert end_of_turn(TOKENIZERS["smollm"]) == "<|im_end|>"
     other = with_template(CHAT_TEMPLATE)
     other.eos_token = "<|endoftext|>"
-    with pytest.raises(ModelError, match="end-of-sequence"):
-        end_of_turn(other)
+    assert end_of_turn(other) == "<|im_end|>"
+    open_ended = with_template("{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}")
+    with pytest.raises(ModelError, match="special token"):
+        end_of_turn(open_ended)
 
 
 def test_control_tokens_are_found() -> None:

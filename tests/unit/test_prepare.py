@@ -47,6 +47,25 @@ def test_rates_are_p_and_q(p: float, q: float, seed: int) -> None:
         assert abs(removed - q) <= 5 * (0.25 / (len(kept) * len(MARKERS))) ** 0.5
 
 
+@given(rates=st.fixed_dictionaries({name: st.sampled_from([0.0, 0.25, 1.0]) for name in ("lang", "task")}), row_id=row_ids)
+def test_a_marker_can_have_a_rate_of_its_own(rates: dict[str, float], row_id: str) -> None:
+    kept, common = Dropout(5, 0, 0.5, rates)(MARKERS, 0, row_id), Dropout(5, 0, 0.5)(MARKERS, 0, row_id)
+    assert kept is not None
+    assert common is not None
+    others = set(MARKERS) - set(rates)
+    assert kept.only(others) == common.only(others)
+    for name, rate in rates.items():
+        assert (name in kept) == (uniform(5, 0, row_id, name) >= rate)
+
+
+def test_the_rate_of_a_marker_is_its_own() -> None:
+    lists = [Dropout(3, 0, 0.5, {"lang": 0.1, "task": 0.9})(MARKERS, 0, str(row)) for row in range(4000)]
+    shares = {name: sum(name in (kept or ()) for kept in lists) / len(lists) for name in ("domain", "lang", "task")}
+    assert abs(shares["domain"] - 0.5) < 0.04
+    assert abs(shares["lang"] - 0.9) < 0.025
+    assert abs(shares["task"] - 0.1) < 0.025
+
+
 def test_the_extremes() -> None:
     for row in range(100):
         assert Dropout(1, 0, 0)(MARKERS, 0, str(row)) == MARKERS

@@ -14,17 +14,18 @@ from transformers import AutoTokenizer, LlamaConfig
 
 from tailmark.base.tiny import tiny_tokenizer
 from tailmark.chat import marker_template, render_completion, render_prompt
-from tailmark.config import Config
+from tailmark.config import Config, Engine
 from tailmark.errors import DataError, ModelError, TaxonomyError
 from tailmark.files import read_json, sha256_tree
 from tailmark.layout import ARMS, Arm, Layout
 from tailmark.packs import ANSWER, MARKERS, UNSUPERVISED, Pack, PackReader
 from tailmark.prepare.dropout import Dropout
 from tailmark.prepare.examples import Encoder, Example
+from tailmark.prepare.shorten import GAP
 from tailmark.prepare.stage import run
 from tailmark.prepare.writer import HELDOUT_EPOCH
 from tailmark.records import annotated_schema, read_table, record_id, write_shards
-from tailmark.taxonomy import MarkerList, Taxonomy, load_taxonomy, split_completion
+from tailmark.taxonomy import MarkerList, Taxonomy, compact_tokens, load_taxonomy, split_completion
 
 TAXONOMY = """
 name: small
@@ -256,6 +257,86 @@ def test_an_epoch_more_changes_no_earlier_one(prepared: Layout, base: Path, tmp_
     for name in ("train/epoch-000.arrow", "train/epoch-001.arrow", "heldout.arrow"):
         found, expected = PackReader(layout.prepared("marked") / name), PackReader(prepared.prepared("marked") / name)
         assert [pack.input_ids.tolist() for pack in found] == [pack.input_ids.tolist() for pack in expected]
+
+
+def test_spans_of_a_compact_marked_arm(prepared: Layout, base: Path, tmp_path: Path) -> None:
+    layout, taxonomy = checkout(tmp_path, base, [*good_rows(), IMITATION])
+    for arm in ARMS:
+        run(config(rendering="compact", epochs=1), layout, arm)
+    tokenizer = AutoTokenizer.from_pretrained(layout.prepared("marked") / "tokenizer")
+    added = set(
+        tokenizer.convert_tokens_to_ids(list(compact_tokens({name: tuple(spec.values) for name, spec in taxonomy.markers.items()})))
+    )
+    assert len(added) == 2 + 4 + 5
+    dropout = Dropout(17, 0.5, 0.5)
+    for pack in PackReader(layout.prepared("marked") / "train" / "epoch-000.arrow"):
+        for row_id, ids, kinds, _ in documents(pack):
+            item, markers = KEPT[row_id], MarkerList(KEPT[row_id]["markers"])
+            prompt, supervised = (tokenizer.decode(ids[part]) for part in (kinds == UNSUPERVISED, kinds > 0))
+            assert prompt == render_prompt(tokenizer, item["prompt"], dropout(markers, 0, row_id))
+            assert supervised == render_completion(markers, item["completion"], "compact") + "<|im_end|>"
+            whole = split_completion(supervised.removesuffix("<|im_end|>"))
+            assert (whole.answer, whole.markers.keys()) == (item["completion"], markers.keys())
+            closed = sum(isinstance(value, str) for value in markers.values())
+            assert sum(token in added for token in ids[kinds == MARKERS]) == 2 + len(markers) + closed
+            assert not added & set(ids[kinds == ANSWER].tolist())
+    found, expected = (PackReader(item.prepared("baseline") / "train" / "epoch-000.arrow") for item in (layout, prepared))
+    assert [pack.input_ids.tolist() for pack in found] == [pack.input_ids.tolist() for pack in expected]
+
+
+@pytest.mark.slow
+def test_every_number_of_workers_gives_the_same_bytes(
+    prepared: Layout, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailmark.prepare.stage._FEW", 0)
+    monkeypatch.setattr("tailmark.prepare.rows.BATCH", 7)
+    monkeypatch.setattr("tailmark.prepare.writer.BATCH", 5)
+    layout, _ = checkout(tmp_path, base, [*good_rows(), IMITATION, *(item for item, _ in BAD_ROWS)])
+    run(config().model_copy(update={"engine": Engine(workers=2)}), layout, "marked")
+    assert sha256_tree(layout.prepared("marked")) == sha256_tree(prepared.prepared("marked"))
+
+
+LONG = "".join(f"Line {number} of a long text. " for number in range(60))
+
+
+def test_prompts_that_are_too_long_are_cut_where_that_is_asked_for(base: Path, tmp_path: Path) -> None:
+    turns = [("user", LONG), ("assistant", "Yes."), ("user", "And now?"), ("assistant", "No."), ("user", "Why?")]
+    talk = {**row("x", "Because."), "prompt": [{"role": "system", "content": "Be kind."}, *({"role": a, "content": b} for a, b in turns)]}
+    talk["id"] = record_id(talk["prompt"], talk["completion"])
+    text, answer = row(f"Summarise.\n{LONG}\nIn a line.", "A long text."), row("Write.", LONG)
+    layout, _ = checkout(tmp_path, base, [*good_rows(), talk, text, answer])
+    for arm in ARMS:
+        run(config(epochs=1, pack_length=384, too_long="truncate_prompt"), layout, arm)
+    quarantine = read_table(layout.prepared("marked") / "quarantine.parquet").to_pylist()
+    assert [(item["id"], item["reason"]) for item in quarantine] == [(answer["id"], "too_long")]
+    report = read_json(layout.prepared("marked") / "report.json")
+    assert report["truncated"]["rows"] == 2
+    assert report["truncated"] == read_json(layout.prepared("baseline") / "report.json")["truncated"]
+    tokenizer = AutoTokenizer.from_pretrained(layout.prepared("baseline") / "tokenizer")
+    shown = {
+        row_id: tokenizer.decode(ids)
+        for pack in PackReader(layout.prepared("baseline") / "train" / "epoch-000.arrow")
+        for row_id, ids, _, _ in documents(pack)
+    }
+    assert "Be kind." in shown[talk["id"]]
+    assert "And now?" in shown[talk["id"]]
+    assert "Line 1 of" not in shown[talk["id"]]
+    cut = shown[text["id"]]
+    assert "Summarise.\nLine 0 of" in cut
+    assert GAP in cut
+    assert cut.endswith("59 of a long text. \nIn a line.<|im_end|>\n<|im_start|>assistant\nA long text.<|im_end|>")
+
+
+def test_a_conversation_that_the_template_refuses_leaves(base: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + tokenizer.chat_template
+    tokenizer.chat_template = marker_template(refusing)
+    told = row("x", "Yes.")
+    told["prompt"] = [{"role": "system", "content": "Be kind."}, *told["prompt"]]
+    refused, kept = Encoder(tokenizer, TAXONOMY_OBJECT, names=None, tail_marker="domain", pack_length=4096)([told, row("a", "b")])
+    assert getattr(refused, "reason", "") == "template"
+    assert "no system role" in getattr(refused, "detail", "")
+    assert isinstance(kept, Example)
 
 
 def tiny_encoder(taxonomy: Taxonomy) -> Encoder:

@@ -5,9 +5,11 @@ Neither worker, rank, order nor resume changes a draw, and adding a marker to a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from tailmark.config import Config
 from tailmark.taxonomy import MarkerList
 
 _UNIT = 2.0**-53
@@ -30,14 +32,25 @@ class Dropout:
         seed: of the whole run.
         dataset: p, the probability that a row's whole list is removed (the prompt then holds no list at all).
         sample: q, the probability that a marker of a list that stays is removed (where all are, the empty list stands there).
+        by_marker: another q for single markers, by name.
     """
 
     seed: int
     dataset: float
     sample: float
+    by_marker: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, config: Config) -> Dropout:
+        """As the config says."""
+        options = config.prepare
+        return cls(config.seed, options.dataset_dropout, options.sample_dropout, options.sample_dropout_by_marker)
 
     def __call__(self, markers: MarkerList, epoch: int, row_id: str) -> MarkerList | None:
         """The prompt-side list of a row in an epoch; None: no list."""
         if uniform(self.seed, epoch, row_id, ":list") < self.dataset:
             return None
-        return MarkerList({name: value for name, value in markers.items() if uniform(self.seed, epoch, row_id, name) >= self.sample})
+        return MarkerList({name: value for name, value in markers.items() if self._stays(name, epoch, row_id)})
+
+    def _stays(self, name: str, epoch: int, row_id: str) -> bool:
+        return uniform(self.seed, epoch, row_id, name) >= self.by_marker.get(name, self.sample)

@@ -10,11 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from tailmark.console import Progress
+from tailmark.engine import Run
 from tailmark.errors import DataError
-from tailmark.prepare.examples import Encoder, Example, Rejected
-from tailmark.records import Quarantine, Record, RowIdentity, read_table, shards
+from tailmark.prepare.examples import Example, Rejected
+from tailmark.prepare.work import encode
+from tailmark.records import Quarantine, RowIdentity, read_table, shards
 
-_BATCH = 500
+BATCH = 500
+"""Rows that a worker gets at once."""
 
 
 @dataclass
@@ -26,26 +29,27 @@ class Rows:
     rows_in: int = 0
 
     @classmethod
-    def read(cls, folder: Path, encoder: Encoder, schema: pa.Schema) -> Rows:
+    def read(cls, folder: Path, schema: pa.Schema, run: Run) -> Rows:
         """Read and encode every row of a folder, batch by batch."""
         rows = cls()
         tables = [(path, read_table(path, schema)) for path in shards(folder)]
         progress = Progress("tokenizing", sum(table.num_rows for _, table in tables))
-        for path, table in tables:
-            for start in range(0, table.num_rows, _BATCH):
-                batch = table.slice(start, _BATCH).to_pylist()
-                rows._take(batch, encoder(batch), path, start)
-                progress.advance(len(batch))
+        places = [(path, start, table.slice(start, BATCH)) for path, table in tables for start in range(0, table.num_rows, BATCH)]
+        results = run(encode, (table.to_pylist() for _, _, table in places))
+        for (path, start, table), encoded in zip(places, results, strict=True):
+            rows._take(table, encoded, path, start)
+            progress.advance(table.num_rows)
         progress.close()
         rows.identity.check("prepare")
         return rows
 
-    def _take(self, batch: Sequence[Record], results: Sequence[Example | Rejected], path: Path, start: int) -> None:
-        self.rows_in += len(batch)
-        for number, (row, result) in enumerate(zip(batch, results, strict=True), start):
+    def _take(self, batch: pa.Table, results: Sequence[Example | Rejected], path: Path, start: int) -> None:
+        self.rows_in += batch.num_rows
+        for number, result in enumerate(results, start):
             if isinstance(result, Example):
                 self.examples.append(result)
             else:
+                (row,) = batch.slice(number - start, 1).to_pylist()
                 text = json.dumps(row, ensure_ascii=False, sort_keys=True)
                 where = f"{path.name}, row {number}"
                 source = row["source_name"]

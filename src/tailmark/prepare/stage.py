@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoTokenizer
-
-from tailmark.chat import marker_template
+from tailmark.chat import end_of_turn, load_tokenizer, marker_template
+from tailmark.chat.vocabulary import add_marker_tokens
 from tailmark.config import Config
 from tailmark.console import say
+from tailmark.engine import mapper, workers_of
 from tailmark.errors import ModelError
 from tailmark.files import sha256_tree, staged_folder, write_json
 from tailmark.layout import Arm, Layout
@@ -20,10 +20,15 @@ from tailmark.modelfolder import forget_origin
 from tailmark.prepare.dropout import Dropout
 from tailmark.prepare.examples import Encoder, Example
 from tailmark.prepare.rows import Rows
+from tailmark.prepare.work import start
 from tailmark.prepare.writer import Writer
 from tailmark.provenance import record_start
-from tailmark.records import HELDOUT, TRAIN, annotated_schema
-from tailmark.taxonomy import load_taxonomy
+from tailmark.records import HELDOUT, TRAIN, annotated_schema, row_count, shards
+from tailmark.taxonomy import Taxonomy, load_taxonomy
+from tailmark.taxonomy.markers import Values
+
+_FEW = 2_000
+"""Below this many rows one process is faster: starting others takes seconds."""
 
 
 def run(config: Config, layout: Layout, arm: Arm) -> None:
@@ -35,25 +40,26 @@ def run(config: Config, layout: Layout, arm: Arm) -> None:
         TaxonomyError: `prepare.markers` or `longtail.marker` names a marker that is not in the taxonomy.
     """
     record_start("prepare", config, layout, arm)
-    say(f"Preparing the {arm} arm: rendering, tokenizing, verifying and packing.")
     taxonomy = load_taxonomy(layout.root / config.taxonomy.file)
-    tokenizer = _tokenizer(config, layout)
-    options = config.prepare
-    encoder = Encoder(tokenizer, taxonomy, names=options.markers, tail_marker=config.longtail.marker, pack_length=options.pack_length)
-    rows = Rows.read(layout.annotated / "rows", encoder, annotated_schema(taxonomy))
-    train, heldout = (rows.of(split) for split in (TRAIN, HELDOUT))
-    tail = tail_values((example.tail_value for example in train), config.longtail.threshold)
-    dropout = Dropout(config.seed, options.dataset_dropout, options.sample_dropout)
-    writer = Writer(tokenizer, arm, options, dropout, tail)
-    with staged_folder(layout.prepared(arm)) as folder:
-        tokenizer.save_pretrained(folder / "tokenizer")
-        forget_origin(folder / "tokenizer")
-        shared = {
-            "arm": arm,
-            "taxonomy": taxonomy.digest,
-            "tokenizer": sha256_tree(folder / "tokenizer"),
-            "pad_token_id": tokenizer.pad_token_id,
-        }
+    tokenizer, options = marked_tokenizer(config, layout, taxonomy), config.prepare
+    encoder = Encoder(
+        tokenizer,
+        taxonomy,
+        names=options.markers,
+        tail_marker=config.longtail.marker,
+        pack_length=options.pack_length,
+        too_long=options.too_long,
+    )
+    total = sum(row_count(path) for path in shards(layout.annotated / "rows"))
+    workers = 1 if total < _FEW else workers_of(config.engine)
+    say(f"Preparing the {arm} arm: rendering, tokenizing, verifying and packing, {workers} process{'es' * (workers > 1)}.")
+    with mapper(config.engine, workers, start, (encoder,)) as work, staged_folder(layout.prepared(arm)) as folder:
+        rows = Rows.read(layout.annotated / "rows", annotated_schema(taxonomy), work)
+        train, heldout = (rows.of(split) for split in (TRAIN, HELDOUT))
+        tail = tail_values((example.tail_value for example in train), config.longtail.threshold)
+        shared = _save_tokenizer(tokenizer if arm == "marked" else _tokenizer(config, layout), folder / "tokenizer")
+        shared |= {"arm": arm, "taxonomy": taxonomy.digest}
+        writer = Writer(work, arm, options, Dropout.of(config), tail)
         epochs = [writer.epoch(folder, train, epoch, config.seed, shared) for epoch in range(options.epochs)]
         held = writer.heldout(folder, heldout, shared)
         rows.quarantine.write(folder / "quarantine.parquet")
@@ -61,14 +67,36 @@ def run(config: Config, layout: Layout, arm: Arm) -> None:
     _summary(rows, epochs, held, layout.prepared(arm))
 
 
-def _tokenizer(config: Config, layout: Layout) -> Any:
+def _tokenizer(config: Config, layout: Layout, compact: Values | None = None) -> Any:
     if not (layout.base / "config.json").is_file():
         raise ModelError("The base model is missing.", where=str(layout.base), fix="run `tailmark base`, or `dvc repro`")
-    tokenizer = AutoTokenizer.from_pretrained(layout.base)
-    tokenizer.chat_template = marker_template(tokenizer.chat_template, config.prepare.system_message)
+    tokenizer = load_tokenizer(layout.base)
+    tokenizer.chat_template = marker_template(tokenizer.chat_template, config.prepare.system_message, compact)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.eos_token = end_of_turn(tokenizer)
     return tokenizer
+
+
+def marked_tokenizer(config: Config, layout: Layout, taxonomy: Taxonomy) -> Any:
+    """The base model's tokenizer with the marker-aware template and, for the compact rendering, the tokens of the lists.
+
+    Rows of both arms are judged by it; the baseline is trained with the plain one, which gives texts without lists the same tokens.
+    """
+    if config.prepare.rendering == "text":
+        return _tokenizer(config, layout)
+    names = taxonomy.markers if config.prepare.markers is None else config.prepare.markers
+    values = {name: tuple(taxonomy.spec(name).values) for name in names}
+    tokenizer = _tokenizer(config, layout, values)
+    add_marker_tokens(tokenizer, values)
+    return tokenizer
+
+
+def _save_tokenizer(tokenizer: Any, folder: Path) -> dict[str, Any]:
+    """Save it; returns what the packs say of it."""
+    tokenizer.save_pretrained(folder)
+    forget_origin(folder)
+    return {"tokenizer": sha256_tree(folder), "pad_token_id": tokenizer.pad_token_id}
 
 
 def _report(
@@ -79,6 +107,7 @@ def _report(
         "arm": arm,
         "rows": {"in": identity.rows_in, "kept": identity.kept, "quarantined": identity.quarantined},
         "quarantine": rows.quarantine.counts(),
+        **_truncated(rows),
         "tail_values": sorted(tail),
         "tail_rows": sum(example.tail_value in tail for example in train),
         "markers": dict(sorted(Counter(name for example in train for name in example.markers).items())),
@@ -87,10 +116,18 @@ def _report(
     }
 
 
+def _truncated(rows: Rows) -> dict[str, Any]:
+    """How many rows fit only because their prompt lost something, and the tokens it lost; nothing where none did."""
+    cut = [example.cut for example in rows.examples if example.cut]
+    return {"truncated": {"rows": len(cut), "tokens": sum(cut)}} if cut else {}
+
+
 def _summary(rows: Rows, epochs: Sequence[dict[str, Any]], heldout: dict[str, Any], folder: Path) -> None:
     say(f"  {rows.identity}")
     for reason, count in rows.quarantine.counts().items():
         say(f"    quarantined, {reason}: {count:,}")
+    for truncated in _truncated(rows).values():
+        say(f"    prompts cut to fit: {truncated['rows']:,}, by {truncated['tokens']:,} tokens in all")
     first = epochs[0]
     tokens, supervised, markers = (sum(epoch[name] for epoch in epochs) for name in ("tokens", "supervised_tokens", "marker_tokens"))
     say(f"  train: {len(epochs)} x {first['rows']:,} rows in {first['steps']:,} steps; {first['packs']:,} packs, {first['fill']:.0%} full")

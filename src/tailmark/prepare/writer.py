@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tailmark.chat import render_prompt, token_ids
 from tailmark.config import Prepare
 from tailmark.console import Progress
+from tailmark.engine import Run
 from tailmark.layout import Arm
 from tailmark.packs import ANSWER, MARKERS, UNSUPERVISED, Pack, write_packs
 from tailmark.prepare.dropout import Dropout
 from tailmark.prepare.examples import Example, Ids
 from tailmark.prepare.packing import chunks, epoch_order, first_fit_decreasing
+from tailmark.prepare.rows import BATCH
+from tailmark.prepare.work import prompt_ids
 from tailmark.taxonomy import MarkerList
 
 HELDOUT_EPOCH = -1
@@ -47,9 +49,9 @@ class _Tally:
 
 @dataclass(frozen=True)
 class Writer:
-    """Packs examples and writes them."""
+    """Packs examples and writes them; `run` maps over workers that `work.start` has prepared."""
 
-    tokenizer: Any
+    run: Run
     arm: Arm
     options: Prepare
     dropout: Dropout
@@ -58,12 +60,12 @@ class Writer:
     def epoch(self, folder: Path, train: Sequence[Example], epoch: int, seed: int, shared: dict[str, Any]) -> dict[str, Any]:
         """Write one epoch; returns its part of the report."""
         tally = _Tally()
-        order = epoch_order([example.id for example in train], seed, epoch)
+        order = [train[index] for index in epoch_order([example.id for example in train], seed, epoch)]
         packs: list[Pack] = []
         progress = Progress(f"packing epoch {epoch + 1} of {self.options.epochs}", len(order))
-        for step, group in enumerate(chunks(order, self.options.rows_per_step)):
-            members = [train[index] for index in group]
-            documents = self._documents(members, epoch, tally)
+        every = self._documents(order, epoch, tally)
+        for step, members in enumerate(chunks(order, self.options.rows_per_step)):
+            documents = [next(every) for _ in members]
             for bin_ in first_fit_decreasing([document.length for document in documents], self.options.pack_length):
                 packs.append(self._pack(step, [(members[index], documents[index]) for index in bin_]))
             progress.advance(len(members))
@@ -74,29 +76,29 @@ class Writer:
         """Write the held-out packs. What shares a pack follows from the longest rendering, so it is the same in both arms."""
         tally = _Tally()
         packs: list[Pack] = []
+        every = self._documents(heldout, HELDOUT_EPOCH, tally)
         for members in chunks(heldout, self.options.rows_per_step):
-            documents = self._documents(members, HELDOUT_EPOCH, tally)
+            documents = [next(every) for _ in members]
             for bin_ in first_fit_decreasing([example.longest for example in members], self.options.pack_length):
                 packs.append(self._pack(len(packs), [(members[index], documents[index]) for index in bin_]))
         return self._write(folder / "heldout.arrow", packs, tally, {**shared, "epoch": None})
 
-    def _documents(self, examples: Sequence[Example], epoch: int, tally: _Tally) -> list[_Document]:
-        if self.arm == "baseline":
-            return [_Document(example.prompt_ids, _NOTHING, example.answer_ids) for example in examples]
-        prompts = (
-            self._prompts(examples, epoch, tally) if self.options.placement != "completion" else [item.prompt_ids for item in examples]
-        )
-        heads = [example.list_ids if self.options.placement != "prompt" else _NOTHING for example in examples]
-        return [_Document(prompt, head, example.answer_ids) for prompt, head, example in zip(prompts, heads, examples, strict=True)]
-
-    def _prompts(self, examples: Sequence[Example], epoch: int, tally: _Tally) -> list[Ids]:
-        """The prompts after dropout, rendered by the template that inference uses."""
-        texts = []
+    def _documents(self, examples: Sequence[Example], epoch: int, tally: _Tally) -> Iterator[_Document]:
+        """The examples as this arm and placement train them, one after the other."""
+        marked = self.arm == "marked"
+        prompts = self._prompts(examples, epoch, tally) if marked and self.options.placement != "completion" else None
         for example in examples:
-            kept = self.dropout(example.markers, epoch, example.id)
+            head = example.list_ids if marked and self.options.placement != "prompt" else _NOTHING
+            yield _Document(example.prompt_ids if prompts is None else next(prompts), head, example.answer_ids)
+
+    def _prompts(self, examples: Sequence[Example], epoch: int, tally: _Tally) -> Iterator[Ids]:
+        """The prompts after dropout; one whose list was dropped is the one without a list."""
+        lists = [self.dropout(example.markers, epoch, example.id) for example in examples]
+        with_list = [(example.messages, kept) for example, kept in zip(examples, lists, strict=True) if kept is not None]
+        rendered = (ids for batch in self.run(prompt_ids, chunks(with_list, BATCH)) for ids in batch)
+        for example, kept in zip(examples, lists, strict=True):
             tally.add(example.markers, kept)
-            texts.append(render_prompt(self.tokenizer, example.messages, kept))
-        return [np.array(ids, np.int32) for ids in token_ids(self.tokenizer, texts)]
+            yield example.prompt_ids if kept is None else next(rendered)
 
     def _pack(self, step: int, members: Sequence[tuple[Example, _Document]]) -> Pack:
         return Pack(

@@ -1,24 +1,34 @@
-"""Marker lists and their plain-text form (paper, section 2: `m` appended to the prompt and prepended to the completion).
+"""Marker lists and how they are written (paper, section 2: `m` appended to the prompt and prepended to the completion).
+
+As plain text, in the model's own vocabulary, one marker a line, in alphabetical order of name:
 
     <MARKER_LIST>
     <domain>Culture</domain>
-    <lang>English</lang>
+    <length_tokens>60</length_tokens>
     </MARKER_LIST>
 
-One marker a line, in alphabetical order of name, in the model's own vocabulary. The empty list is
-`<MARKER_LIST></MARKER_LIST>`. Text that is not ours never contains the wrapper: `escape` marks the word and `unescape` gives
-the text back unchanged. Both are one string replacement, so that the chat template can do the same in Jinja.
+Or compact: the same on one line, where wrapper, name and closed value are one added token each, and a number stays text:
+
+    <MARKER_LIST><MARKER_LIST:domain><MARKER_LIST:domain=Culture><MARKER_LIST:length_tokens>60</MARKER_LIST>
+
+The empty list is `<MARKER_LIST></MARKER_LIST>`. Text that is not ours never contains the wrapper or a token of a compact list:
+all of them contain one word, `escape` marks that word and `unescape` gives the text back unchanged. Both are one string
+replacement, so that the chat template can do the same in Jinja.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from tailmark.errors import TaxonomyError
 
 MarkerValue = str | int | float
+Rendering = Literal["text", "compact"]
+Values = Mapping[str, Sequence[str]]
+"""The closed values of markers, by name; a number has none."""
 
 _WORD = "MARKER_LIST"
 LIST_OPEN = f"<{_WORD}>"
@@ -26,7 +36,10 @@ LIST_CLOSE = f"</{_WORD}>"
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 VALUE = re.compile(r"[^\s<>](?:[^<>\n\r]*[^\s<>])?")
-_LINE = re.compile(rf"<({NAME.pattern})>({VALUE.pattern})</\1>")
+_LINE = re.compile(rf"<(?P<name>{NAME.pattern})>(?P<value>{VALUE.pattern})</(?P=name)>")
+_COMPACT = re.compile(rf"<{_WORD}:(?P<name>{NAME.pattern})>(?:<{_WORD}:(?P=name)=(?P<closed>{VALUE.pattern})>|(?P<number>[^<>\s]+))")
+_STRAY = re.compile(rf"{LIST_OPEN}.*?(?:{LIST_CLOSE}|\Z)\n?|</?{_WORD}(?!_)[^<>\n]*(?:>|\Z)", re.DOTALL)
+_COMPACT_START = re.compile(rf"(?=<{_WORD}:{NAME.pattern}>)")
 
 
 def escape(text: str) -> str:
@@ -96,12 +109,40 @@ def _check(name: str, value: MarkerValue) -> None:
         )
 
 
-def render(markers: Mapping[str, MarkerValue]) -> str:
-    """The list as text, without a newline at its end. `parse` reads it back."""
+def render(markers: Mapping[str, MarkerValue], rendering: Rendering = "text") -> str:
+    """The list as text, without a newline at its end. `parse` reads either rendering back.
+
+    Compact, every value that is a string counts as closed, so values must have their marker's type (`Taxonomy.typed`).
+    """
+    if rendering == "compact":
+        return LIST_OPEN + "".join(_compact(name, value) for name, value in sorted(markers.items())) + LIST_CLOSE
     lines = [f"<{name}>{value_text(value)}</{name}>" for name, value in sorted(markers.items())]
     if not lines:
         return LIST_OPEN + LIST_CLOSE
     return "\n".join([LIST_OPEN, *lines, LIST_CLOSE])
+
+
+def _compact(name: str, value: MarkerValue) -> str:
+    return name_token(name) + (value_token(name, value) if isinstance(value, str) else value_text(value))
+
+
+def name_token(name: str) -> str:
+    """The token that opens a marker in a compact list."""
+    return f"<{_WORD}:{name}>"
+
+
+def value_token(name: str, value: str) -> str:
+    """The token of a closed value in a compact list."""
+    return f"<{_WORD}:{name}={value}>"
+
+
+def compact_tokens(values: Values) -> dict[str, str]:
+    """The tokens that compact lists of these markers need, in order, each with the text it stands for."""
+    tokens = {LIST_OPEN: _WORD, LIST_CLOSE: f"/{_WORD}"}
+    for name in sorted(values):
+        tokens[name_token(name)] = f"<{name}>"
+        tokens |= {value_token(name, value): value for value in values[name]}
+    return tokens
 
 
 def parse(text: str) -> dict[str, str]:
@@ -112,16 +153,45 @@ def parse(text: str) -> dict[str, str]:
     """
     if text == LIST_OPEN + LIST_CLOSE:
         return {}
-    lines = text.split("\n")
-    if len(lines) < 3 or lines[0] != LIST_OPEN or lines[-1] != LIST_CLOSE:
+    if not (text.startswith(LIST_OPEN) and text.endswith(LIST_CLOSE)):
         raise TaxonomyError("The text is not a marker list.", where=repr(text[:80]))
+    body = text.removeprefix(LIST_OPEN).removesuffix(LIST_CLOSE)
+    if body.startswith("\n") and body.endswith("\n"):
+        return _in_order(body[1:-1].split("\n"), _LINE)
+    before, *items = _COMPACT_START.split(body)
+    return _in_order([before, *items] if before else items, _COMPACT)
+
+
+def _in_order(items: Sequence[str], form: re.Pattern[str]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for line in lines[1:-1]:
-        match = _LINE.fullmatch(line)
-        if match is None or match[1] in found or (found and match[1] < max(found)):
-            raise TaxonomyError("A line of the marker list is malformed, repeated or out of order.", where=repr(line))
-        found[match[1]] = match[2]
+    for item in items:
+        match = form.fullmatch(item)
+        if match is None or (found and match["name"] <= max(found)):
+            raise TaxonomyError("A line of the marker list is malformed, repeated or out of order.", where=repr(item))
+        found[match["name"]] = _value_of(match)
     return found
+
+
+def value_place(text: str, name: str) -> tuple[int, int]:
+    """Where the value of a marker stands in a rendered list, with the character that ends it, as (from, to).
+
+    Raises:
+        KeyError: the list has no such marker.
+    """
+    for form in (_LINE, _COMPACT):
+        for match in form.finditer(text):
+            if match["name"] == name:
+                first, last = match.span(_value_group(match))
+                return first, last + 1
+    raise KeyError(name)
+
+
+def _value_of(match: re.Match[str]) -> str:
+    return str(match[_value_group(match)])
+
+
+def _value_group(match: re.Match[str]) -> str:
+    return next(name for name, found in match.groupdict().items() if name != "name" and found is not None)
 
 
 @dataclass(frozen=True)
@@ -140,15 +210,17 @@ class Completion:
 
 
 def split_completion(text: str) -> Completion:
-    """Split a generated completion into its marker list and its answer, keeping what can be kept of a malformed list.
+    """Split a generated completion into its marker list (in either rendering) and its answer, keeping what can be kept of a malformed list.
 
-    A list that never closes yields an empty answer: nothing of a list is ever shown as text.
+    Nothing of a list is ever shown as text: one that never closes yields an empty answer, and lists or parts of them that a model writes
+    into its answer are taken out. (What a text of the data has of the kind is escaped, so it is not touched.)
     """
     body = text.lstrip()
     if not body.startswith(LIST_OPEN):
-        return Completion({}, unescape(text), closed=True)
+        return Completion({}, unescape(_STRAY.sub("", text)), closed=True)
     head, close, answer = body[len(LIST_OPEN) :].partition(LIST_CLOSE)
     markers: dict[str, str] = {}
-    for match in _LINE.finditer(head):
-        markers.setdefault(match[1], match[2])
-    return Completion(markers, unescape(answer.removeprefix("\n")), closed=bool(close))
+    for form in (_LINE, _COMPACT):
+        for match in form.finditer(head):
+            markers.setdefault(match["name"], _value_of(match))
+    return Completion(markers, unescape(_STRAY.sub("", answer.removeprefix("\n"))), closed=bool(close))
