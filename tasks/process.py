@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-_GRACE_S = {signal.SIGINT: 20.0, signal.SIGTERM: 10.0, signal.SIGKILL: 5.0}
+_GRACE_S = {signal.SIGINT: 60.0, signal.SIGTERM: 10.0, signal.SIGKILL: 5.0}
+"""The interrupt asks training to finish its step and to save, which takes a while; the other stages end at once."""
 
 _running: set[subprocess.Popen[str]] = set()
 _lock = threading.Lock()

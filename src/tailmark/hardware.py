@@ -1,4 +1,4 @@
-"""What the machine computes in."""
+"""What the machine computes in, and how fast at most."""
 
 from __future__ import annotations
 
@@ -15,3 +15,34 @@ def native_bf16() -> bool:
         return bool(torch.cuda.is_bf16_supported())
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(probe() for probe in probes if probe is not None)
+
+
+PEAK_TFLOPS = {
+    "A10": 125.0,
+    "A100": 312.0,
+    "A10G": 70.0,
+    "A800": 312.0,
+    "B200": 2250.0,
+    "GH200": 989.4,
+    "H100": 989.4,
+    "H100 NVL": 835.0,
+    "H100 PCIe": 756.0,
+    "H200": 989.4,
+    "H800": 989.4,
+    "L4": 121.0,
+    "L40S": 362.0,
+    "RTX 3090": 71.0,
+    "RTX 4090": 165.2,
+}
+"""Dense bf16 products in 1e12 operations a second, from the makers' data sheets, by a part of the device's name."""
+
+
+def peak_flops(device: str) -> float | None:
+    """The most bf16 operations a second that a GPU of this name can do, or None where it is not known.
+
+    Args:
+        device: as torch names it, such as `NVIDIA H100 80GB HBM3`.
+    """
+    words = f" {device} ".replace("-", " ")
+    known = [name for name in PEAK_TFLOPS if all(f" {word} " in words for word in name.split())]
+    return PEAK_TFLOPS[max(known, key=len)] * 1e12 if known else None

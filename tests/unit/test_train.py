@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,15 +13,10 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from tailmark.base.tiny import tiny_model, tiny_tokenizer
-from tailmark.config import Config, Train
-from tailmark.errors import CheckpointError, ConfigError, DataError, Stopped, TrainingError, ValidationFailed
-from tailmark.files import write_json
-from tailmark.layout import Layout
+from tailmark.config import Train
+from tailmark.errors import ConfigError, DataError
 from tailmark.packs import ANSWER, MARKERS, Pack, PackReader, write_packs
-from tailmark.train import checkpoint
 from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, loss_weights, supervised_positions, to_batch
-from tailmark.train.job import Job, read_job
-from tailmark.train.launch import _failure
 from tailmark.train.model import GradientWatch, SupervisedModel, freeze_lower, load_model
 from tailmark.train.report import curve_csv, summarize
 from tailmark.train.schedule import learning_rate
@@ -58,8 +51,7 @@ def model(folder: Path) -> SupervisedModel:
 
 
 def _losses(model: SupervisedModel, pack: Pack) -> torch.Tensor:
-    batch = to_batch(pack)
-    losses = model(batch.input_ids, batch.position_ids, batch.lengths, batch.predicting, batch.targets)
+    losses = model(to_batch(pack))
     assert isinstance(losses, torch.Tensor)
     return losses
 
@@ -128,7 +120,7 @@ def test_checkpointed_activations_give_the_same_gradient(folder: Path) -> None:
     torch.testing.assert_close(*gradients)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30])
 def test_the_watch_sees_a_gradient_that_is_not_finite(value: float) -> None:
     layer = torch.nn.Linear(3, 2)
     watch = GradientWatch(layer)
@@ -186,80 +178,6 @@ def test_both_arms_measure_the_same_heldout_rows(tmp_path: Path) -> None:
     assert chosen[0] == chosen[1] == sorted(names)[:7]
 
 
-def _job(tmp_path: Path, **train: Any) -> Job:
-    identity = {"config": "a", "data": "b", "base": "c", "taxonomy": "d"}
-    return Job(Config.model_validate({"train": train}), Layout(tmp_path), "marked", identity)
-
-
-def _seal(job: Job, step: int) -> Path:
-    temporary = job.checkpoints / f".{checkpoint.step_name(step)}"
-    temporary.mkdir(parents=True)
-    (temporary / "part.pt").write_bytes(bytes(range(200)))
-    checkpoint.seal(temporary, job, step, {"step": step})
-    return job.checkpoints / checkpoint.step_name(step)
-
-
-def test_the_newest_complete_checkpoint_is_used(tmp_path: Path) -> None:
-    job = _job(tmp_path, keep_checkpoints=2)
-    assert checkpoint.newest_usable(job) is None
-    for step in (5, 10, 15):
-        _seal(job, step)
-    assert [path.name for path in checkpoint.found(job)] == ["step-000015", "step-000010"]
-    (job.checkpoints / ".step-000020").mkdir()
-    newest = checkpoint.newest_usable(job)
-    assert newest is not None
-    assert newest.name == "step-000015"
-    assert not (job.checkpoints / ".step-000020").exists()
-    (newest / "part.pt").write_bytes(bytes(200))
-    before = checkpoint.newest_usable(job)
-    assert before is not None
-    assert before.name == "step-000010"
-
-
-@pytest.mark.parametrize("harm", ["flip", "cut", "lose", "manifest"])
-def test_no_usable_checkpoint_is_refused_with_the_way_out(tmp_path: Path, harm: str) -> None:
-    job = _job(tmp_path)
-    part = _seal(job, 5) / "part.pt"
-    if harm == "flip":
-        part.write_bytes(bytes(200))
-    elif harm == "cut":
-        part.write_bytes(part.read_bytes()[:100])
-    elif harm == "lose":
-        part.unlink()
-    else:
-        (part.parent / "manifest.json").write_text("{", encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"rm -r .*train-marked-"):
-        checkpoint.newest_usable(job)
-
-
-def test_a_checkpoint_of_other_ranks_or_inputs_is_refused(tmp_path: Path) -> None:
-    job = _job(tmp_path, ranks=2)
-    folder = _seal(job, 5)
-    with pytest.raises(CheckpointError, match=r"set train\.ranks back to 2"):
-        checkpoint.newest_usable(_job(tmp_path, ranks=1))
-    other = Job(job.config, job.layout, job.arm, {**job.identity, "data": "x"})
-    shutil.copytree(folder, other.checkpoints / folder.name)
-    with pytest.raises(CheckpointError, match="other inputs: data"):
-        checkpoint.newest_usable(other)
-
-
-def test_a_job_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    job = _job(tmp_path, ranks=3, learning_rate=3e-4)
-    assert read_job(job.write()) == job
-
-
-def test_the_workers_error_is_raised_again_before_crashes(tmp_path: Path) -> None:
-    job = _job(tmp_path)
-    write_json(job.problem(0), {"kind": "crash", "what": "RuntimeError: connection closed"})
-    assert isinstance(_failure(job, 1), TrainingError)
-    write_json(job.problem(1), {"kind": "ValidationFailed", "what": "this", "where": "there", "fix": "so"})
-    error = _failure(job, 1)
-    assert isinstance(error, ValidationFailed)
-    assert (error.what, error.where, error.fix) == ("this", "there", "so")
-    write_json(job.problem(1), {"kind": "Stopped", "what": "saved"})
-    assert isinstance(_failure(job, 1), Stopped)
-
-
 def test_the_report_holds_both_ends_and_the_curve() -> None:
     curve = [{"step": 0, "heldout_answer": 2.0}] + [{"step": step, "loss": 3.0 - step / 10, "learning_rate": 1e-4} for step in range(1, 21)]
     curve[-1]["heldout_answer"] = 1.0
@@ -276,18 +194,6 @@ def test_the_report_holds_both_ends_and_the_curve() -> None:
 def test_the_kinds_are_those_of_the_packs() -> None:
     batch = to_batch(_pack([30], 4))
     assert set(batch.kinds.tolist()) == {MARKERS, ANSWER}
-
-
-def test_the_planned_memory_falls_with_the_stage_and_the_ranks() -> None:
-    from tailmark.train.plan import memory_per_rank
-
-    def memory(stage: int, **train: Any) -> int:
-        return memory_per_rank(Train(**train), stage, 100_000_000, 40_000_000, 1_000_000)
-
-    assert memory(1, ranks=4) > memory(2, ranks=4) > memory(3, ranks=4)
-    assert memory(1, ranks=1) == memory(2, ranks=1)
-    assert memory(2, ranks=8) < memory(2, ranks=2)
-    assert memory(2, precision="fp32") > memory(2, precision="bf16")
 
 
 def test_list_tokens_weigh_what_the_option_says() -> None:

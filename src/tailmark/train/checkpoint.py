@@ -6,17 +6,25 @@ where it is missing DeepSpeed silently starts anew.
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tailmark.console import say
 from tailmark.errors import CheckpointError
 from tailmark.files import fsync_path, read_json, sha256_file, write_json
 from tailmark.train.job import Job
 
 MANIFEST = "manifest.json"
 PROGRESS = "progress.json"
+CONVERTED = "universal"
+"""Folder of a conversion to another number of ranks; of no use once there is a checkpoint of these ranks."""
+
+_RANK_PARTS = "*_optim_states.pt"
+_HASHERS = 8
 
 
 def step_name(step: int) -> str:
@@ -25,26 +33,50 @@ def step_name(step: int) -> str:
 
 
 def seal(temporary: Path, job: Job, step: int, progress: Mapping[str, Any]) -> None:
-    """Make a folder that all ranks have written a checkpoint: hash, flush, manifest, rename; then drop the oldest ones."""
+    """Make a folder that all ranks have written a checkpoint: hash, flush, manifest, rename; then drop the oldest ones.
+
+    Raises:
+        CheckpointError: a rank's part is not there: its machine does not share this one's files.
+    """
+    _require_all_parts(temporary, job.world_size)
     write_json(temporary / PROGRESS, progress)
     paths = sorted(path for path in temporary.rglob("*") if path.is_file())
     for path in paths:
         fsync_path(path)
-    files = {path.relative_to(temporary).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)} for path in paths}
+    files = {
+        path.relative_to(temporary).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
+        for path, digest in zip(paths, digests(paths), strict=True)
+    }
     write_json(temporary / MANIFEST, {"step": step, "files": files, "run": run_facts(job), "identity": job.identity})
     fsync_path(temporary)
     final = job.checkpoints / step_name(step)
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     fsync_path(job.checkpoints)
-    for old in found(job)[job.config.train.keep_checkpoints :]:
+    for old in [*found(job)[job.config.train.keep_checkpoints :], job.scratch / CONVERTED]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def _require_all_parts(folder: Path, ranks: int) -> None:
+    parts = len(list(folder.glob(_RANK_PARTS)))
+    if parts != ranks:
+        raise CheckpointError(
+            f"The parts of {parts} of {ranks} ranks reached the checkpoint.",
+            where=str(folder),
+            fix="put the checkout, or its .tailmark folder, on a file system that all machines share",
+        )
+
+
+def digests(paths: Sequence[Path]) -> list[str]:
+    """sha256 of each file; several are read at a time, because hashing one is slower than most disks."""
+    with ThreadPoolExecutor(min(_HASHERS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(sha256_file, paths))
+
+
 def run_facts(job: Job) -> dict[str, Any]:
-    """What must be equal for DeepSpeed's parts to fit: number of ranks, ZeRO stage, offload."""
+    """What must be equal for DeepSpeed's parts to fit as they are: number of ranks, ZeRO stage, offload."""
     options = job.config.train
-    return {"train.ranks": options.ranks, "train.zero_stage": options.zero_stage, "train.offload_optimizer": options.offload_optimizer}
+    return {"world_size": job.world_size, "zero_stage": options.zero_stage, "offload_optimizer": options.offload_optimizer}
 
 
 def found(job: Job) -> list[Path]:
@@ -56,20 +88,22 @@ def newest_usable(job: Job) -> Path | None:
     """The newest complete and verified checkpoint, or None where there is none at all. Half-written folders are removed.
 
     Raises:
-        CheckpointError: there are checkpoints and none can be used, or the newest one belongs to other inputs or another number of ranks.
+        CheckpointError: there are checkpoints and none can be used, or the newest one belongs to other inputs.
     """
     for leftover in job.checkpoints.glob(".step-*"):
         shutil.rmtree(leftover, ignore_errors=True)
-    problems = {}
+    problems: dict[str, str] = {}
     for folder in found(job):
         problem = damage(folder)
         if problem is None:
-            _require_fit(folder, job)
+            _require_identity(folder, job)
+            for name, harm in problems.items():
+                say(f"  checkpoint {name} cannot be used: {harm}")
             return folder
         problems[folder.name] = problem
     if problems:
         listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
-        raise CheckpointError(f"No checkpoint can be used ({listed}).", where=str(job.checkpoints), fix=_start_anew(job))
+        raise CheckpointError(f"No checkpoint can be used ({listed}).", where=str(job.checkpoints), fix=start_anew(job))
     return None
 
 
@@ -83,25 +117,20 @@ def damage(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file():
             return f"'{name}' is missing"
-        if path.stat().st_size != expected["bytes"] or sha256_file(path) != expected["sha256"]:
+        if path.stat().st_size != expected["bytes"]:
             return f"'{name}' is damaged"
-    return None
+    found_digests = digests([folder / name for name in files])
+    wrong = [name for name, digest in zip(files, found_digests, strict=True) if digest != files[name]["sha256"]]
+    return f"'{wrong[0]}' is damaged" if wrong else None
 
 
-def _require_fit(folder: Path, job: Job) -> None:
+def _require_identity(folder: Path, job: Job) -> None:
     manifest = read_json(folder / MANIFEST)
     if manifest["identity"] != job.identity:
         changed = ", ".join(name for name, value in job.identity.items() if manifest["identity"].get(name) != value)
-        raise CheckpointError(f"The checkpoint belongs to other inputs: {changed} changed.", where=str(folder), fix=_start_anew(job))
-    for name, value in run_facts(job).items():
-        before = manifest["run"].get(name)
-        if before != value:
-            raise CheckpointError(
-                f"The unfinished training was run with {name} = {before}, now it is {value}; its checkpoint cannot be split anew.",
-                where=str(folder),
-                fix=f"set {name} back to {before} in params.yaml to go on, or {_start_anew(job)}",
-            )
+        raise CheckpointError(f"The checkpoint belongs to other inputs: {changed} changed.", where=str(folder), fix=start_anew(job))
 
 
-def _start_anew(job: Job) -> str:
+def start_anew(job: Job) -> str:
+    """The command that gives an unfinished training up."""
     return f"`rm -r {job.scratch}` to start this training anew"

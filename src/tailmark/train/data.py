@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +37,11 @@ class Batch:
     targets: torch.Tensor
     kinds: torch.Tensor
     tail: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device."""
+        moved: dict[str, Any] = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return replace(self, **moved)
 
 
 def supervised_positions(pack: Pack) -> npt.NDArray[np.int64]:

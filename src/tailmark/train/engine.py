@@ -22,8 +22,10 @@ warnings.filterwarnings("ignore", category=FutureWarning)
 import deepspeed  # noqa: E402
 from deepspeed.ops import __compatible_ops__  # noqa: E402
 
-from tailmark.config import Train  # noqa: E402
+from tailmark.config import Lora, Train  # noqa: E402
 from tailmark.errors import StorageError  # noqa: E402
+from tailmark.train.lora import merge  # noqa: E402
+from tailmark.train.universal import is_universal  # noqa: E402
 
 _BUCKET = 50_000_000
 _BYTES_PER_TRAINED = 16
@@ -46,7 +48,9 @@ def init_ranks() -> torch.device:
 def make_engine(model: nn.Module, options: Train) -> Any:
     """A DeepSpeed engine with torch's AdamW over the trainable parameters."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=options.learning_rate, betas=(0.9, 0.95), weight_decay=options.weight_decay)
+    parts = [(decays, [item for item in trained if getattr(item, "decays", True) == decays]) for decays in (True, False)]
+    groups = [{"params": part, "weight_decay": options.weight_decay * decays} for decays, part in parts if part]
+    optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.95), fused=options.fused_optimizer or None)
     largest = max(parameter.numel() for parameter in trained)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=engine_config(options, largest))
     return engine
@@ -59,7 +63,7 @@ def engine_config(options: Train, largest: int) -> dict[str, Any]:
     """
     bucket = max(_BUCKET, largest)
     buckets = {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
-    zero: dict[str, Any] = {"stage": options.zero_stage, "overlap_comm": False, **buckets}
+    zero: dict[str, Any] = {"stage": options.zero_stage, "overlap_comm": torch.cuda.is_available(), **buckets}
     if options.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
@@ -100,6 +104,13 @@ def sum_over_ranks(values: list[float], device: torch.device) -> list[float]:
     return [float(value) for value in tensor.tolist()]
 
 
+def largest_over_ranks(value: float, device: torch.device) -> float:
+    """The largest of the ranks' values."""
+    tensor = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return float(tensor)
+
+
 def save_parts(engine: Any, folder: Path) -> None:
     """Every rank writes its part of a checkpoint into `folder`. Frozen parameters are left out: the base model holds them.
 
@@ -135,13 +146,17 @@ def _full_disk(engine: Any, folder: Path) -> Iterator[None]:
 
 
 def load_parts(engine: Any, folder: Path) -> None:
-    """Every rank reads its part of a verified checkpoint."""
+    """Every rank reads its part of a verified checkpoint, or of its conversion from another number of ranks."""
+    engine._config.load_universal_checkpoint = is_universal(folder)
     loaded, _ = engine.load_checkpoint(str(folder.parent), tag=folder.name, load_module_strict=False)
     assert loaded is not None, f"DeepSpeed found nothing in {folder}"
 
 
-def gather_parameters(engine: Any) -> dict[str, Tensor]:
-    """The whole parameters in bf16 on the CPU, by name; only rank 0 gets any. One parameter at a time is gathered (ZeRO 3)."""
+def gather_parameters(engine: Any, lora: Lora | None = None) -> dict[str, Tensor]:
+    """The whole parameters in bf16 on the CPU, by name, with adapters merged; only rank 0 gets any.
+
+    One parameter at a time is gathered (ZeRO 3).
+    """
     state: dict[str, Tensor] = {}
     for name, parameter in engine.module.named_parameters():
         partitioned = hasattr(parameter, "ds_id")
@@ -149,4 +164,4 @@ def gather_parameters(engine: Any) -> dict[str, Tensor]:
             if dist.get_rank() == 0:
                 # copy: the parameter may be a view of DeepSpeed's flat buffer, or partitioned again after this block.
                 state[name] = parameter.detach().to("cpu", torch.bfloat16, copy=True)
-    return state
+    return merge(state, lora) if lora else state

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tailmark.chat.vocabulary import extend_vocabulary, marker_sources
 from tailmark.config import Config
 from tailmark.files import staged_folder
 from tailmark.layout import Arm, Layout
@@ -23,6 +25,8 @@ def export(config: Config, layout: Layout, arm: Arm, state: dict[str, Tensor]) -
         state: every parameter of the model, by its name in the model.
     """
     model: Any = AutoModelForCausalLM.from_pretrained(layout.base, dtype=torch.bfloat16)
+    extend_vocabulary(model, marker_sources(layout.prepared(arm) / "tokenizer"))
+    _stop_at_end_of_turn(model, layout.prepared(arm) / "tokenizer")
     missing = model.load_state_dict(state, strict=False).missing_keys
     untied = set(missing) - set(model.all_tied_weights_keys)
     assert not untied, f"parameters were not gathered: {sorted(untied)}"
@@ -34,6 +38,15 @@ def export(config: Config, layout: Layout, arm: Arm, state: dict[str, Tensor]) -
         write_model_info(folder, _describe(config, layout, arm))
 
 
+def _stop_at_end_of_turn(model: Any, folder: Path) -> None:
+    """Name the token that ends a turn among those generation stops at: some families' models end texts with another one (Gemma)."""
+    stop = AutoTokenizer.from_pretrained(folder).eos_token_id
+    known = model.generation_config.eos_token_id
+    known = known if isinstance(known, list) else [known] if known is not None else []
+    if stop not in known:
+        model.generation_config.eos_token_id = [*known, stop]
+
+
 def _describe(config: Config, layout: Layout, arm: Arm) -> ModelInfo:
     taxonomy = load_taxonomy(layout.root / config.taxonomy.file)
     markers = config.prepare.markers if config.prepare.markers is not None else tuple(taxonomy.markers)
@@ -43,6 +56,8 @@ def _describe(config: Config, layout: Layout, arm: Arm) -> ModelInfo:
         placement=config.prepare.placement,
         dataset_dropout=config.prepare.dataset_dropout,
         sample_dropout=config.prepare.sample_dropout,
+        sample_dropout_by_marker=config.prepare.sample_dropout_by_marker,
+        rendering=config.prepare.rendering if arm == "marked" else "text",
         taxonomy=taxonomy.digest,
         base=config.base.source,
     )

@@ -36,9 +36,7 @@ def heldout_losses(engine: Any, packs: Sequence[Pack], device: torch.device) -> 
 
 def _add(totals: list[float], engine: Any, pack: Pack, device: torch.device) -> None:
     batch = to_batch(pack)
-    losses = engine(
-        batch.input_ids.to(device), batch.position_ids.to(device), batch.lengths, batch.predicting.to(device), batch.targets.to(device)
-    ).cpu()
+    losses = engine(batch.to(device)).cpu()
     for index, (_, kind, tail) in enumerate(_SLICES):
         chosen = (batch.kinds == kind) & (batch.tail == tail)
         totals[2 * index] += float(losses[chosen].double().sum())

@@ -13,7 +13,8 @@ from tailmark.layout import Arm, Layout
 from tailmark.modelfolder import folder_hashes
 from tailmark.taxonomy import load_taxonomy
 
-_NOT_LEARNING = frozenset({"ranks", "threads", "zero_stage", "offload_optimizer", "checkpoint_every", "keep_checkpoints"})
+_PLACEMENT = frozenset({"ranks", "threads", "zero_stage", "offload_optimizer", "launcher", "nodes", "hostfile", "rendezvous"})
+_NOT_LEARNING = _PLACEMENT | {"checkpoint_every", "keep_checkpoints", "upload", "timeout_minutes"}
 """Options that change how a training runs and not what it learns: an interrupted one is found again under other values of these."""
 
 
@@ -26,7 +27,8 @@ class Job:
         layout: the checkout.
         arm: which arm.
         identity: hashes of what the training learns from: `config`, `data`, `base`, `taxonomy`.
-        resume: name of the verified checkpoint to go on from, or None.
+        resume: folder of the verified checkpoint to go on from, relative to `scratch`, or None.
+        node: number of this machine; 0 leads.
     """
 
     config: Config
@@ -34,6 +36,12 @@ class Job:
     arm: Arm
     identity: dict[str, str]
     resume: str | None = None
+    node: int = 0
+
+    @property
+    def world_size(self) -> int:
+        """Ranks on all machines."""
+        return self.config.train.nodes * self.config.train.ranks
 
     @cached_property
     def scratch(self) -> Path:
@@ -62,8 +70,8 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """Everything the workers and their libraries print."""
-        return self.scratch / "workers.log"
+        """Everything the workers of this machine and their libraries print."""
+        return self.scratch / f"workers-{self.node}.log"
 
     def problem(self, rank: int) -> Path:
         """What stopped a rank, if anything did."""
@@ -71,13 +79,14 @@ class Job:
 
     def write(self) -> Path:
         """Store the job for the workers."""
-        path = self.scratch / "job.json"
+        path = self.scratch / f"job-{self.node}.json"
         content = {
             "config": self.config.model_dump(mode="json", by_alias=True),
             "root": str(self.layout.root.resolve()),
             "arm": self.arm,
             "identity": self.identity,
             "resume": self.resume,
+            "node": self.node,
         }
         write_json(path, content)
         return path
@@ -92,6 +101,7 @@ def read_job(path: Path) -> Job:
         arm=content["arm"],
         identity=content["identity"],
         resume=content["resume"],
+        node=content["node"],
     )
 
 

@@ -1,4 +1,4 @@
-"""Starts the ranks with torchrun, follows what rank 0 tells, passes signals on, and leaves no process behind."""
+"""Runs the ranks of this machine to their end: follows what rank 0 tells, passes stop requests on, and leaves no process behind."""
 
 from __future__ import annotations
 
@@ -9,61 +9,70 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from tailmark import errors
 from tailmark.config import Train
-from tailmark.errors import Stopped, TailmarkError, TrainingError
-from tailmark.files import read_json
+from tailmark.console import say
+from tailmark.train.failure import failure
 from tailmark.train.job import Job
+from tailmark.train.launchers import launch_command
 from tailmark.train.worker import die_with_parent
 
 Event = dict[str, Any]
 
+_WORKER = "tailmark.train.worker"
 _POLL_S = 0.2
 _INTERRUPT_S = 5.0
-_LOG_LINES = 15
+_TAKEN_ALONG = ("GLOO_", "NCCL_", "HF_")
 
 
 def run_ranks(job: Job, on_event: Callable[[Event], None]) -> None:
-    """Run the job's workers to their end.
+    """Run the job's ranks of this machine to their end.
 
-    Ctrl-C ends them at once; SIGTERM asks them to finish the step, save and leave.
+    SIGTERM and the first Ctrl-C ask all ranks to finish the step, save and leave; a second Ctrl-C, or one before there is anything to save,
+    ends them at once.
+
+    Args:
+        on_event: gets what rank 0 tells; called on the leading machine only.
 
     Raises:
         Stopped: they stopped on request, after saving.
-        TailmarkError: the error that a worker met, as it met it.
-        TrainingError: a worker died.
+        TailmarkError: the error that a rank met, as it met it.
+        TrainingError: a rank died, or did not answer.
     """
-    command = _command(job)
-    for leftover in (job.events, job.stop_request, job.result, *job.scratch.glob("problem-*.json")):
-        leftover.unlink(missing_ok=True)
-    with job.log.open("wb") as log, _stop_on_sigterm(job):
+    command = launch_command(job, [_WORKER, str(job.write())])
+    _clear(job)
+    with job.log.open("wb") as log, _StopRequests(job) as requests:
         process = subprocess.Popen(
             command,
+            cwd=job.layout.root,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=_environment(job.config.train),
+            env=_environment(job),
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
         try:
-            _follow(process, job.events, on_event)
+            for event in _followed(process, job, requests):
+                on_event(event)
         finally:
             _end(process)
     if process.returncode != 0:
-        raise _failure(job, process.returncode)
+        raise failure(job, process.returncode)
 
 
-def _command(job: Job) -> list[str]:
-    ranks = str(job.config.train.ranks)
-    # Without a folder named, torchrun leaves one in the system's temporary folder at each start.
-    options = ["--standalone", "--nproc-per-node", ranks, "--log-dir", str(job.scratch / "torchrun")]
-    return [sys.executable, "-m", "torch.distributed.run", *options, "-m", "tailmark.train.worker", str(job.write())]
+def _clear(job: Job) -> None:
+    """Remove what an earlier start left; a machine that does not lead has only notes of its own ranks to clear."""
+    mine = range(job.node * job.config.train.ranks, (job.node + 1) * job.config.train.ranks)
+    leftovers = [job.problem(rank) for rank in mine]
+    if job.node == 0:
+        leftovers += [job.events, job.stop_request, job.result, *job.scratch.glob("problem-*.json"), *job.scratch.glob("shared-*")]
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
 
 
 def threads_per_rank(options: Train) -> int:
@@ -73,57 +82,89 @@ def threads_per_rank(options: Train) -> int:
     return options.threads or (int(given) if given.isdigit() else 0) or max(cores // options.ranks, 1)
 
 
-def _environment(options: Train) -> dict[str, str]:
-    bin_folder = str(Path(sys.executable).parent)
-    quiet = {
+def _environment(job: Job) -> dict[str, str]:
+    """This process's environment and what the ranks need; the latter also as the file that DeepSpeed's launcher takes to other machines."""
+    options, bin_folder = job.config.train, str(Path(sys.executable).parent)
+    ours = {
         "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),  # DeepSpeed looks for ninja there
         "OMP_NUM_THREADS": str(threads_per_rank(options)),
+        "DEEPSPEED_TIMEOUT": str(options.timeout_minutes),
         "DS_LOG_LEVEL": "warning",
         "PYTHONWARNINGS": "ignore",
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    return {**os.environ, **quiet}
+    given = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN_ALONG)}
+    file = job.scratch / "environment"
+    file.write_text("".join(f"{name}={value}\n" for name, value in (given | ours).items()), encoding="utf-8")
+    return {**os.environ, **ours, "DS_ENV_FILE": str(file)}
 
 
-@contextmanager
-def _stop_on_sigterm(job: Job) -> Iterator[None]:
-    """While the block runs, SIGTERM leaves a request that the workers read after each step.
+class _StopRequests:
+    """While the block runs, SIGTERM and the first Ctrl-C leave a request in the scratch folder that the ranks read after each step.
 
-    A signal through torchrun would not do: it kills the workers 30 s later, which a long step on a CPU does not keep.
+    A signal through the launchers would not do: they kill the ranks 30 s later, which a long step on a CPU does not keep.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: job.stop_request.touch())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._before: dict[signal.Signals, Any] = {}
+        self.worth_saving = job.node > 0  # other machines do not see the leading one's events
+        self._asked_by: str | None = None
+
+    def __enter__(self) -> _StopRequests:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in ((signal.SIGTERM, self._terminate), (signal.SIGINT, self._interrupt)):
+                self._before[number] = signal.signal(number, handler)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _terminate(self, _number: int, _frame: FrameType | None) -> None:
+        self._ask("SIGTERM")
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if self._job.stop_request.exists() or not self.worth_saving:
+            raise KeyboardInterrupt
+        self._ask("Ctrl-C")
+
+    def _ask(self, by: str) -> None:
+        self._job.stop_request.touch()
+        self._asked_by = by
+
+    def answer(self) -> None:
+        """Say once that the request was heard; not in the handler, which may have interrupted a print."""
+        if self._asked_by:
+            more = "; Ctrl-C again ends it at once" if self._asked_by == "Ctrl-C" else ""
+            say(f"  {self._asked_by}: training finishes the step and saves{more}")
+            self._asked_by = None
 
 
-def _follow(process: subprocess.Popen[bytes], events: Path, on_event: Callable[[Event], None]) -> None:
-    position = 0
-    while True:
+def _followed(process: subprocess.Popen[bytes], job: Job, requests: _StopRequests) -> Iterator[Event]:
+    """The events that rank 0 writes, until the ranks end."""
+    position, ended = 0, False
+    while not ended:
+        requests.answer()
         ended = process.poll() is not None
-        position = _read_events(events, position, on_event)
-        if ended:
-            return
-        time.sleep(_POLL_S)
+        events, position = _read_events(job.events, position) if job.node == 0 else ([], 0)
+        for event in events:
+            requests.worth_saving |= event["event"] == "step"
+            yield event
+        if not ended:
+            time.sleep(_POLL_S)
 
 
-def _read_events(path: Path, position: int, on_event: Callable[[Event], None]) -> int:
-    """Hand over the complete lines after `position`; returns where they end."""
+def _read_events(path: Path, position: int) -> tuple[list[Event], int]:
+    """The complete lines after `position`, and where they end."""
     if not path.exists():
-        return position
+        return [], position
     with path.open("rb") as file:
         file.seek(position)
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            position += len(line)
-            on_event(json.loads(line))
-    return position
+        lines = file.read().splitlines(keepends=True)
+    complete = [line for line in lines if line.endswith(b"\n")]
+    return [json.loads(line) for line in complete], position + sum(len(line) for line in complete)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -136,37 +177,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         pass
     finally:
         if process.poll() is None:
-            # The workers are in sessions of their own; the kernel kills them when torchrun ends (`die_with_parent`).
+            # The ranks are in sessions of their own; the kernel kills them when their launcher ends (`die_with_parent`).
             process.kill()
             process.wait()
-
-
-def _failure(job: Job, code: int) -> Exception:
-    """The first error of a worker, as the user should see it: one that can be mended before a crash that followed from it."""
-    notes = [read_json(path) for path in sorted(job.scratch.glob("problem-*.json"))]
-    notes.sort(key=lambda note: note["kind"] == "crash")
-    if not notes:
-        return _died(job, f"A training process was killed (torchrun ended with {code}); where it got no signal from you, memory ran out.")
-    return _as_error(notes[0], job)
-
-
-def _as_error(note: Mapping[str, str], job: Job) -> Exception:
-    if note["kind"] == "Stopped":
-        return Stopped(note["what"])
-    kind = getattr(errors, note["kind"], None)
-    if isinstance(kind, type) and issubclass(kind, TailmarkError):
-        return kind(note["what"], where=note.get("where"), fix=note.get("fix"))
-    return _died(job, f"A training process failed: {note['what']}")
-
-
-def _died(job: Job, what: str) -> TrainingError:
-    return TrainingError(
-        what,
-        where=f"{job.log} ends with\n" + "\n".join(f"    {line}" for line in last_lines(job.log)),
-        fix="mend the cause and run the same command again: training goes on from the last checkpoint",
-    )
-
-
-def last_lines(log: Path, count: int = _LOG_LINES) -> list[str]:
-    """The end of a log file."""
-    return log.read_text(encoding="utf-8", errors="replace").splitlines()[-count:] if log.exists() else []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +20,7 @@ from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, loss_w
 from tailmark.train.engine import backward, load_parts, save_parts, set_learning_rate, sum_over_ranks
 from tailmark.train.heldout import heldout_losses
 from tailmark.train.job import Job
+from tailmark.train.meter import Meter
 from tailmark.train.model import GradientWatch
 from tailmark.train.schedule import learning_rate
 
@@ -70,6 +70,11 @@ class Loop:
         reader = PackReader(self.job.layout.prepared(self.job.arm) / "heldout.arrow")
         return heldout_packs(reader, self.job.config.train.heldout_rows)
 
+    @cached_property
+    def meter(self) -> Meter:
+        """Measures the steps' speed."""
+        return Meter(self.engine.module.model, self.job.config, self.device)
+
     def run(self) -> Progress:
         """Train to the last step, from the beginning or from the job's checkpoint.
 
@@ -82,7 +87,7 @@ class Loop:
         if not self.progress.curve:
             self._measure({"step": 0})
         while self.progress.step < self.packs.steps:
-            stop = self._step()
+            stop = self.step()
             step, last = self.progress.step, self.progress.step == self.packs.steps
             if last or step % options.heldout_every == 0:
                 self._measure(self.progress.curve.pop())
@@ -94,7 +99,7 @@ class Loop:
 
     def _resume(self) -> None:
         if self.job.resume:
-            folder = self.job.checkpoints / self.job.resume
+            folder = self.job.scratch / self.job.resume
             load_parts(self.engine, folder)
             self.progress = Progress(**read_json(folder / checkpoint.PROGRESS))
         self._tell(event="start", step=self.progress.step, steps=self.packs.steps)
@@ -112,9 +117,9 @@ class Loop:
         self.progress.curve.append(row | losses)
         self._tell(event="heldout", step=int(row["step"]), **losses)
 
-    def _step(self) -> bool:
+    def step(self) -> bool:
         """One optimizer step; returns whether some rank was asked to stop."""
-        started = time.monotonic()
+        self.meter.start()
         step, options = self.progress.step, self.job.config.train
         packs = self.packs.of_step(step)
         kinds = [torch.from_numpy(pack.kinds[supervised_positions(pack)]) for pack in packs]
@@ -129,8 +134,7 @@ class Loop:
         tokens = sum(len(pack.input_ids) for pack in packs)
         norm = float(self.engine.get_global_grad_norm())
         self._count(Row(step=step + 1, loss=loss, learning_rate=rate, gradient_norm=norm), tokens, supervised)
-        seconds = time.monotonic() - started
-        self._tell(event="step", **self.progress.curve[-1], tokens_per_s=tokens / seconds, supervised_tokens_per_s=supervised / seconds)
+        self._tell(event="step", **self.progress.curve[-1], **self.meter.stop(packs, supervised))
         return stop
 
     def _count(self, row: Row, tokens: int, supervised: int) -> None:
@@ -167,15 +171,9 @@ class Loop:
         return total / weight, asked_sum > 0
 
     def _forward_backward(self, pack: Pack, weight: float, *, last: bool) -> torch.Tensor:
-        batch = to_batch(pack)
-        losses: torch.Tensor = self.engine(
-            batch.input_ids.to(self.device),
-            batch.position_ids.to(self.device),
-            batch.lengths,
-            batch.predicting.to(self.device),
-            batch.targets.to(self.device),
-        )
-        losses = losses * loss_weights(batch.kinds, self.job.config.train.marker_loss_weight).to(self.device)
+        batch = to_batch(pack).to(self.device)
+        losses: torch.Tensor = self.engine(batch)
+        losses = losses * loss_weights(batch.kinds, self.job.config.train.marker_loss_weight)
         backward(self.engine, losses, weight, last=last)
         return losses.detach().double().sum()
 

@@ -9,75 +9,67 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AttentionInterface, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
+from tailmark.chat.vocabulary import Sources, extend_vocabulary, train_rows
 from tailmark.config import Train
 from tailmark.errors import ConfigError, ModelError
+from tailmark.train.attention import IMPLEMENTATIONS, boundaries, register
+from tailmark.train.data import Batch
+from tailmark.train.kernels import choose, compile_layers, use_liger
+from tailmark.train.lora import add_adapters
 
-_ATTENTION = "tailmark_documents"
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
-def attend_documents(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    _mask: Tensor | None,
-    *,
-    document_lengths: tuple[int, ...],
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Causal attention of each document to itself alone.
-
-    A pack's documents are attended to one by one: no mask of tokens x tokens is built, and no pair of tokens of different documents is
-    computed. On a CPU this was the fastest of the three ways tried (benchmarks/train_cpu.py).
+def load_model(folder: Path, options: Train, added: Sources | None = None) -> Any:
+    """The base model in the compute type, on this machine's kernels, with what is not trained frozen.
 
     Args:
-        query: [1, heads, tokens, head size]; `key` and `value` may have fewer heads (grouped queries).
-        document_lengths: tokens of each document; their sum is the number of tokens.
-
-    Returns:
-        [1, tokens, heads, head size].
-    """
-    if softcap is not None or (sliding_window is not None and max(document_lengths) > sliding_window):
-        raise ModelError(
-            "The base model's attention has a window shorter than the documents, or caps its scores; training does not reproduce that.",
-            where=f"base model, {type(module).__name__}",
-            fix="use a base model with plain causal attention, or a `prepare.pack_length` within its window",
-        )
-    grouped = query.shape[1] != key.shape[1]
-    queries, keys, values = (tensor.split(document_lengths, dim=2) for tensor in (query, key, value))
-    parts = [
-        F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
-        for q, k, v in zip(queries, keys, values, strict=True)
-    ]
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
-
-
-def load_model(folder: Path, options: Train) -> Any:
-    """The base model in the compute type, with the frozen part frozen.
+        added: tokens that a compact rendering adds (`marker_sources`); their rows are trained in any case.
 
     Raises:
         ModelError: the folder cannot be loaded.
-        ConfigError: `trainable_layers` is more than the model has.
+        ConfigError: an option asks for layers or kernels that are not there.
     """
-    AttentionInterface.register(_ATTENTION, attend_documents)
+    kernels = choose(options)
+    model = _read(folder, _DTYPES[options.precision], IMPLEMENTATIONS[kernels.attention])
+    extend_vocabulary(model, added or {})
+    if options.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if kernels.liger:
+        use_liger(model)
+    restrict(model, options, added or {})
+    if kernels.compile:
+        compile_layers(model)
+    return model
+
+
+def _read(folder: Path, dtype: torch.dtype, attention: str) -> Any:
+    register()
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=_DTYPES[options.precision], attn_implementation=_ATTENTION)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise ModelError(f"The base model cannot be loaded: {reason}", where=str(folder), fix="run `dvc repro base`") from None
+    if attention == IMPLEMENTATIONS["flex_attention"] and getattr(model.config, "sliding_window", None):
+        raise ModelError(
+            "The base model's attention has a window, which the mask of flex_attention does not reproduce.",
+            where=str(folder),
+            fix="set `train.attention: flash_attention_2`",
+        )
     model.config.use_cache = False
-    if options.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if options.trainable_layers is not None:
-        freeze_lower(model, options.trainable_layers)
     return model
+
+
+def restrict(model: Any, options: Train, added: Sources) -> None:
+    """Freeze what the options do not train: all but the upper layers, or all but adapters, or nothing; never the rows of `added` tokens."""
+    if options.lora is not None:
+        add_adapters(model, options.lora)
+        train_rows(model, added, through_layers=True)
+    elif options.trainable_layers is not None:
+        freeze_lower(model, options.trainable_layers)
+        train_rows(model, added, through_layers=False)
 
 
 def freeze_lower(model: Any, trainable: int) -> None:
@@ -110,16 +102,16 @@ class SupervisedModel(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor, lengths: tuple[int, ...], predicting: Tensor, targets: Tensor) -> Tensor:
-        """The negative log-likelihood in nats, fp32 [supervised]; see `Batch` for the arguments."""
+    def forward(self, batch: Batch) -> Tensor:
+        """The negative log-likelihood in nats, fp32 [supervised]."""
         output = self.model(
-            input_ids=input_ids,
-            position_ids=position_ids,
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
             use_cache=False,
-            logits_to_keep=predicting,
-            document_lengths=lengths,
+            logits_to_keep=batch.predicting,
+            **boundaries(self.model.config._attn_implementation, batch.lengths, batch.input_ids.device),
         )
-        return F.cross_entropy(output.logits[0].float(), targets, reduction="none")
+        return F.cross_entropy(output.logits[0].float(), batch.targets, reduction="none")
 
 
 class GradientWatch:
@@ -132,8 +124,8 @@ class GradientWatch:
                 parameter.register_hook(self._look)
 
     def _look(self, gradient: Tensor) -> None:
-        # A sum is finite only if all its terms are; it costs one read of the gradient and no temporary of its size.
-        part = gradient.detach().sum(dtype=torch.float32)
+        # Finite only if every term is and the squares add up to something finite, as clipping needs it; no temporary of its size is made.
+        part = torch.linalg.vector_norm(gradient.detach(), dtype=torch.float32)
         self._sum = part if self._sum is None else self._sum + part
 
     def finite(self) -> bool:

@@ -2,80 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from pathlib import Path
 
 from tailmark.config import Config, Train
 from tailmark.console import duration, say
+from tailmark.errors import ModelError
+from tailmark.hardware import peak_flops
 from tailmark.layout import Arm, Layout
-from tailmark.packs import PackReader
-from tailmark.train import engine  # sets DeepSpeed's environment before it is imported below  # noqa: F401
-from tailmark.train.model import freeze_lower
+from tailmark.train.memory import Size, activations, count_parameters, empty_model, model_states
+from tailmark.train.meter import arithmetic
 from tailmark.train.stage import check_inputs
+from tailmark.train.workload import Workload, workload
 
-THROUGHPUTS = (250.0, 500.0, 20_000.0)
-"""Tokens per second the time is stated at: 2 cores with AVX2 and with AVX-512 bf16 (upper 10 layers of a 135M model); one large GPU."""
+GPUS = (1, 2, 4, 8, 16, 32, 64, 128)
+ASSUMED_GPU, ASSUMED_MFU = "H100", 0.4
+"""What time is stated for where no throughput is given; 40 % is what well-tuned training of some billion parameters reaches."""
 
 
-def run(config: Config, layout: Layout, arm: Arm) -> None:
-    """Print steps, tokens, memory per rank at each ZeRO stage, and time at several throughputs. Nothing is trained.
+def run(config: Config, layout: Layout, arm: Arm, tokens_per_s: float | None = None, price: float | None = None) -> None:
+    """Print steps, tokens, and by number of GPUs the memory of each at every ZeRO stage, time and cost. Nothing is trained.
+
+    Args:
+        tokens_per_s: throughput of one GPU (None: that of an H100 at 40 % of its peak).
+        price: of one GPU for one hour.
 
     Raises:
-        DataError, ModelError: what training reads is missing or was prepared otherwise.
+        DataError, ModelError: the packs were prepared otherwise, or there is no base model to measure.
     """
-    check_inputs(config, layout, arm)
-    readers = [PackReader(layout.prepared(arm) / "train" / f"epoch-{epoch:03d}.arrow") for epoch in range(config.prepare.epochs)]
-    tokens = sum(len(reader[index].input_ids) for reader in readers for index in range(len(reader)))
-    supervised = sum(reader[index].supervised for reader in readers for index in range(len(reader)))
-    steps = sum(reader.steps for reader in readers)
-    model = _empty_model(config, layout)
-    total, trained, largest = count_parameters(model)
+    options = _for_gpus(config.train)
+    work = workload(config, layout, arm)
+    if work.exact:
+        check_inputs(config, layout, arm)
+    folder = _model_folder(config, layout)
+    model = empty_model(folder, options)
+    size = count_parameters(model)
+    needed = work.rows * arithmetic(model).of([work.tokens // work.rows], work.supervised // work.rows)
+    rate = tokens_per_s or ASSUMED_MFU * (peak_flops(ASSUMED_GPU) or 0.0) * work.tokens / needed
+    kept = activations(folder, options, config.prepare.pack_length, round(config.prepare.pack_length * work.supervised / work.tokens))
+    _say_work(config, arm, work, size, needed)
+    stated = "stated" if tokens_per_s else f"{ASSUMED_MFU:.0%} of what an {ASSUMED_GPU} can do"
+    say(f"  throughput: {rate:,.0f} tokens/s on each GPU ({stated}); more GPUs are assumed to lose nothing")
+    say(f"  activations of one pack of {config.prepare.pack_length:,} tokens: {_gib(kept)} GiB, in every figure below")
+    say(f"\n{'':>6}  {'GiB of each GPU, by ZeRO stage':<30}")
+    say(f"{'GPUs':>6}  {'1':>8} {'2':>8} {'3':>8}  {'time':>14} {'GPU hours':>12}" + (f" {'cost':>12}" if price else ""))
+    for gpus in GPUS:
+        say(_line(options, gpus, size, kept, work.tokens / rate / gpus, price))
+    say(f"\n  train.zero_stage is {options.zero_stage}, train.ranks {options.ranks} on {options.nodes} node(s)")
+
+
+def _say_work(config: Config, arm: Arm, work: Workload, size: Size, needed: float) -> None:
     say(f"Plan for the {arm} arm: nothing is run.")
-    say(f"  steps:      {steps:,} in {config.prepare.epochs} epoch(s), {tokens / max(steps, 1):,.0f} tokens each")
-    say(f"  tokens:     {tokens:,}, of which {supervised:,} supervised")
-    say(f"  parameters: {total:,}, of which {trained:,} trained")
-    say(f"  memory per rank for weights, gradients and optimizer (DeepSpeed's estimate), {config.train.ranks} rank(s):")
-    for stage in (1, 2, 3):
-        chosen = "  <- train.zero_stage" if stage == config.train.zero_stage else ""
-        say(f"    ZeRO {stage}:   {memory_per_rank(config.train, stage, total, trained, largest) / 2**30:6.2f} GiB{chosen}")
-    say("  activations come on top: they grow with prepare.pack_length; train.gradient_checkpointing keeps them small")
-    for rate in THROUGHPUTS:
-        say(f"  time:       {duration(tokens / rate)} at {rate:,.0f} tokens/s over all ranks")
+    say(f"  data:       {work.source}")
+    say(f"  steps:      {work.steps:,} in {config.prepare.epochs} epoch(s), {work.tokens / max(work.steps, 1):,.0f} tokens each")
+    say(f"  tokens:     {work.tokens:,}, of which {work.supervised:,} supervised")
+    say(f"  parameters: {size.total:,}, of which {size.trained:,} trained; {needed / max(work.tokens, 1) / 1e9:.2f} GFLOP a token")
 
 
-def _empty_model(config: Config, layout: Layout) -> Any:
-    """The base model without its weights, with the frozen part frozen."""
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(layout.base), dtype=torch.bfloat16)
-    model.tie_weights()
-    if config.train.trainable_layers is not None:
-        freeze_lower(model, config.train.trainable_layers)
-    return model
+def _line(options: Train, gpus: int, size: Size, kept: int, seconds: float, price: float | None) -> str:
+    memory = [_gib(model_states(options, stage, gpus, size) + kept) for stage in (1, 2, 3)]
+    hours = seconds * gpus / 3600
+    cost = f" {hours * price:>12,.2f}" if price else ""
+    chosen = "  <- this configuration" if gpus == options.ranks * options.nodes else ""
+    return f"{gpus:>6}  {memory[0]:>8} {memory[1]:>8} {memory[2]:>8}  {duration(seconds):>14} {hours:>12,.2f}{cost}{chosen}"
 
 
-def count_parameters(model: Any) -> tuple[int, int, int]:
-    """Parameters in all, trained ones, and those of the largest single module. Tied ones count once."""
-    parameters = list(model.parameters())
-    largest = max(sum(item.numel() for item in module.parameters(recurse=False)) for module in model.modules())
-    return sum(item.numel() for item in parameters), sum(item.numel() for item in parameters if item.requires_grad), largest
+def _gib(size: float) -> str:
+    return f"{size / 2**30:,.2f}"
 
 
-def memory_per_rank(options: Train, stage: int, total: int, trained: int, largest: int) -> int:
-    """Bytes of one rank for weights, gradients and optimizer states, by DeepSpeed's estimators; on one machine.
+def _for_gpus(options: Train) -> Train:
+    """The table is about GPUs, so `auto` is bf16 whatever this machine computes in."""
+    return options.model_copy(update={"precision": "bf16"}) if options.precision == "auto" else options
 
-    The estimators know neither ZeRO 1 (gradients are not shared out: 4 bytes a trained parameter more) nor frozen parameters (their weights
-    alone), so these are added. fp32 weights take 2 bytes a parameter more than the bf16 weights the estimators count.
-    """
-    from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
-    from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
 
-    ranks, offload = options.ranks, options.offload_optimizer
-    wide = 2 if options.precision == "fp32" else 0
-    if stage == 3:
-        _, needed, _ = estimate_zero3_model_states_mem_needs(trained, largest, ranks, 1, cpu_offload=offload, cpu_offload_params=False)
-        return int(needed + (2 * (total - trained) + wide * total) / ranks)
-    _, needed = estimate_zero2_model_states_mem_needs(trained, ranks, 1, cpu_offload=offload)
-    unshared = (4 - 4 / ranks) * trained if stage == 1 else 0
-    return int(needed + 2 * (total - trained) + wide * total + unshared)
+def _model_folder(config: Config, layout: Layout) -> Path:
+    """Where the base model's `config.json` is: weights are not needed."""
+    for folder in (layout.base, layout.root / config.base.source):
+        if (folder / "config.json").is_file():
+            return folder
+    raise ModelError(
+        "There is no base model to measure.", where=str(layout.base), fix="run `dvc repro base`, or name a local folder in base.source"
+    )

@@ -1,4 +1,4 @@
-"""One rank: `python -m tailmark.train.worker JOB`, started by torchrun."""
+"""One rank: `python -m tailmark.train.worker JOB`, started by torchrun or DeepSpeed's launcher."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def main() -> None:
         code = EXIT_INTERRUPTED
     except Exception as error:  # the launcher tells the user; the log keeps the traceback
         traceback.print_exc()
-        _note(job, rank, kind="crash", what=f"{type(error).__name__}: {error}")
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        _note(job, rank, kind="crash", what=f"{type(error).__name__}: {error}", where=f"{last.filename}:{last.lineno}")
         code = 1
     else:
         code = 0
@@ -62,25 +63,32 @@ def train(job: Job) -> None:
     import torch.distributed as dist
     from transformers.utils import logging
 
+    from tailmark.chat.vocabulary import marker_sources
     from tailmark.train.engine import gather_parameters, init_ranks, make_engine
     from tailmark.train.export import export
+    from tailmark.train.join import join, limit_waiting
+    from tailmark.train.locks import hold_as_rank
     from tailmark.train.loop import Loop
     from tailmark.train.model import GradientWatch, SupervisedModel, load_model
 
     logging.disable_progress_bar()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.manual_seed(job.config.seed)
+    limit_waiting(job.config.train.timeout_minutes)
     device = init_ranks()
-    model = load_model(job.layout.base, job.config.train)
+    job = join(job)
+    held = hold_as_rank(job.scratch)
+    model = load_model(job.layout.base, job.config.train, marker_sources(job.layout.prepared(job.arm) / "tokenizer"))
     parameters = {"parameters": _count(model), "trainable_parameters": _count(model, trainable=True)}
     watch = GradientWatch(model)
     loop = Loop(job, make_engine(SupervisedModel(model), job.config.train), watch, device, stop)
     progress = loop.run()
-    state = {name.removeprefix("model."): tensor for name, tensor in gather_parameters(loop.engine).items()}
+    state = {name.removeprefix("model."): tensor for name, tensor in gather_parameters(loop.engine, job.config.train.lora).items()}
     if dist.get_rank() == 0:
         export(job.config, job.layout, job.arm, state)
         write_json(job.result, vars(progress) | parameters | {"precision": job.config.train.precision})
     dist.barrier()
+    held.close()
 
 
 def _count(model: object, *, trainable: bool = False) -> int:
