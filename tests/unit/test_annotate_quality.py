@@ -17,12 +17,13 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassifi
 
 from tailmark.annotate import passes, stage
 from tailmark.annotate.quality import bucket, quartiles
-from tailmark.annotate.scorers import LikelihoodScorer, batches, open_scorer
+from tailmark.annotate.scorers import LikelihoodScorer, open_scorer
 from tailmark.config import Config, Quality
 from tailmark.errors import ConfigError, DataError, ModelError, TaxonomyError
 from tailmark.files import read_json, sha256_tree
 from tailmark.layout import Layout
 from tailmark.records import RECORD, read_rows, record_id, write_shards
+from tailmark.reward import batches
 
 PAPER = Path(__file__).resolve().parents[2] / "src" / "tailmark" / "taxonomy" / "paper.yaml"
 WORDS = ["<unk>", "<s>", "</s>", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

@@ -7,41 +7,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
-from tailmark.base import stage as base_stage
-from tailmark.chat import marker_template, render_prompt, token_ids
-from tailmark.config import Config
+from tailmark.chat import render_prompt, token_ids
 from tailmark.errors import ModelError, TaxonomyError
 from tailmark.evaluate.likelihood import Scored, answer_nll
 from tailmark.generate import decode
-from tailmark.generate.command import read_markers, run
+from tailmark.generate.command import Options, read_markers, run
 from tailmark.generate.decode import LIST_TOKENS, Request, generate
 from tailmark.generate.loading import LoadedModel, load_model
-from tailmark.layout import Layout
-from tailmark.modelfolder import ModelInfo, write_model_info
-from tailmark.taxonomy import load_taxonomy, render
+from tailmark.taxonomy import render
+from tests.marked_model import marked_model
 
-TAXONOMY = Path(__file__).parents[2] / "src/tailmark/taxonomy/paper.yaml"
 LIST = {"domain": "Legal", "lang": "French"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    layout = Layout(tmp_path_factory.mktemp("generate"))
-    base_stage.run(Config.model_validate({"base": {"source": "random:tiny"}}), layout)
-    marked = layout.trained("marked")
-    shutil.copytree(layout.base, marked)
-    tokenizer = AutoTokenizer.from_pretrained(marked)
-    tokenizer.chat_template = marker_template(tokenizer.chat_template)
-    tokenizer.save_pretrained(marked)
-    shutil.copy(TAXONOMY, marked / "taxonomy.yaml")
-    digest, names = load_taxonomy(TAXONOMY).digest, ("domain", "lang", "length_tokens")
-    info = ModelInfo(
-        arm="marked", markers=names, placement="both", dataset_dropout=0.5, sample_dropout=0.5, taxonomy=digest, base="random:tiny"
-    )
-    write_model_info(marked, info)
-    return marked
+    return marked_model(tmp_path_factory.mktemp("generate"), markers=("domain", "lang", "length_tokens"))
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +143,7 @@ def test_the_command_keeps_answer_and_markers_apart(
     folder: Path, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Script(loaded, [render(LIST) + "\nBonjour"], monkeypatch)
-    run("Hello", ["lang=French"], folder, max_new_tokens=20)
+    run("Hello", Options(str(folder), markers=["lang=French"], max_new_tokens=20))
     shown = capsys.readouterr()
     assert shown.out == "Bonjour\n"
     assert "domain" in shown.err

@@ -41,9 +41,9 @@ def check(options: Quality, taxonomy: Taxonomy, root: Path) -> None:
     taxonomy.spec(SCORE)
     taxonomy.spec(BUCKET)
     if options.score != "metadata":
-        from tailmark.annotate.scorers import model_source
+        from tailmark.annotate.scorers import source_of
 
-        model_source(options, root)
+        source_of(options, root)
 
 
 def add_quality(options: Quality, taxonomy: Taxonomy, paths: Sequence[Path], root: Path) -> dict[str, Any]:

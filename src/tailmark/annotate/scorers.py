@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from tailmark.config import Quality
-from tailmark.errors import ModelError
 from tailmark.records import Record
+from tailmark.reward import RewardModel, batches, model_source, not_loadable
 
 Pair = tuple[list[int], list[int]]
 """Token ids of what is given and of what is scored."""
@@ -29,27 +29,16 @@ class Scorer(Protocol):
         ...
 
 
-def model_source(options: Quality, root: Path) -> str:
+_PLACE = "annotate.quality.model"
+
+
+def source_of(options: Quality, root: Path) -> str:
     """The folder of the model, or its id on the hub.
 
     Raises:
         ModelError: there is no such model, or it cannot be reached.
     """
-    named = options.model or "models/base"
-    source = str(root / named) if (root / named).is_dir() else named
-    try:
-        AutoConfig.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise _not_there(named, error) from None
-    return source
-
-
-def _not_there(named: str, error: Exception) -> ModelError:
-    fix = "name a folder with config.json and weights, or an id on the hub that can be reached"
-    if named == "models/base":
-        fix = "run `tailmark base` first, or name another model"
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return ModelError(f"The model for quality cannot be loaded: {reason}", where=f"params.yaml: annotate.quality.model: {named}", fix=fix)
+    return model_source(options.model or "models/base", root, _PLACE)
 
 
 def open_scorer(options: Quality, root: Path) -> Scorer:
@@ -58,60 +47,32 @@ def open_scorer(options: Quality, root: Path) -> Scorer:
     Raises:
         ModelError: the model cannot be loaded, or is no reward model.
     """
-    source = model_source(options, root)
+    if options.score == "reward":
+        return RewardScorer(options, root)
+    source = source_of(options, root)
     logging.set_verbosity_error()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind = AutoModelForSequenceClassification if options.score == "reward" else AutoModelForCausalLM
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = kind.from_pretrained(source, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16).to(device).eval()
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32 if device.type == "cpu" else torch.bfloat16)
     except (OSError, ValueError) as error:
-        raise _not_there(options.model or "models/base", error) from None
-    if options.score == "reward":
-        return RewardScorer(model, tokenizer, options)
-    return LikelihoodScorer(model, tokenizer, options)
+        raise not_loadable(options.model or "models/base", error, _PLACE) from None
+    return LikelihoodScorer(model.to(device).eval(), tokenizer, options)
 
 
 class RewardScorer:
-    """Scores by a sequence-classification model with one output, on the conversation in the model's own chat template; without one,
-    on the pair of prompt and completion."""
+    """Scores by a reward model."""
 
     origin = "classifier"
     confidence: float | None = None
 
-    def __init__(self, model: Any, tokenizer: Any, options: Quality) -> None:
-        if model.config.num_labels != 1:
-            raise ModelError(
-                f"The model has {model.config.num_labels} outputs; a reward model has one.",
-                where=f"params.yaml: annotate.quality.model: {options.model}",
-                fix="name a reward model (sequence classification with one label)",
-            )
-        self._model, self._tokenizer, self._options = model, tokenizer, options
-        tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        if model.config.pad_token_id is None:
-            model.config.pad_token_id = tokenizer.pad_token_id
+    def __init__(self, options: Quality, root: Path) -> None:
+        named = options.model or "models/base"
+        self._model = RewardModel(named, root, max_tokens=options.max_tokens, batch_tokens=options.batch_tokens, place=_PLACE)
 
-    @torch.inference_mode()
     def score(self, rows: Sequence[Record]) -> list[float | None]:
         """The model's output for each row."""
-        encoded = [self._encoded(row) for row in rows]
-        scores: list[float | None] = [None] * len(rows)
-        for batch in batches([len(item["input_ids"]) for item in encoded], self._options.batch_tokens):
-            inputs = self._tokenizer.pad([encoded[place] for place in batch], return_tensors="pt").to(self._model.device)
-            rewards = self._model(**inputs).logits[:, 0].float().tolist()
-            for place, reward in zip(batch, rewards, strict=True):
-                scores[place] = round(reward, 4)
-        return scores
-
-    def _encoded(self, row: Record) -> dict[str, list[int]]:
-        cut = {"truncation": True, "max_length": self._options.max_tokens}
-        if self._tokenizer.chat_template:
-            messages = [*row["prompt"], {"role": "assistant", "content": row["completion"]}]
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False)
-            return dict(self._tokenizer(text, add_special_tokens=False, **cut))
-        return dict(self._tokenizer(row["prompt"][-1]["content"], row["completion"], **cut))
+        return list(self._model.score([(row["prompt"], row["completion"]) for row in rows]))
 
 
 class LikelihoodScorer:
@@ -172,18 +133,6 @@ def _ifd(given: float | None, alone: float | None) -> float | None:
         return None
     ratio = round(given / alone, 4)
     return ratio if ratio < 1 else None
-
-
-def batches(lengths: Sequence[int], most: int) -> Iterator[list[int]]:
-    """Places in batches of rows of similar length, the longest first, at most `most` tokens each with padding (or one row)."""
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > most:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
 
 
 def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,46 +1,152 @@
-"""The command `tailmark generate`: an answer, and apart from it the markers the model wrote."""
+"""The command `tailmark generate`: answers, and apart from them the markers the model wrote."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from tailmark.errors import TaxonomyError
-from tailmark.generate.decode import Answer, Request, generate
+from tailmark import config, quality, taxonomy
+from tailmark.errors import ConfigError, TaxonomyError
 from tailmark.generate.loading import LoadedModel, load_model
-from tailmark.taxonomy import MarkerList
+from tailmark.generate.local import LocalModel
+from tailmark.generate.modes import Markers, Messages, Mode, Tagger, check_markers, requests_for
+from tailmark.generate.request import Answer, Generator, Request, Sampling
+from tailmark.taxonomy import MarkerList, MarkerValue, Taxonomy
 
 
-def run(prompt: str, markers: Sequence[str], model: Path, *, max_new_tokens: int, system: str | None = None, as_json: bool = False) -> None:
-    """Answer one prompt and print the answer; `markers` holds texts such as `lang=French`.
+@dataclass(frozen=True)
+class Options:
+    """What the command line says, apart from the prompts.
+
+    Attributes:
+        model: a model folder; with an `endpoint` (its address) the model's name there.
+        taxonomy: of an endpoint's model; a folder holds its own.
+        markers: texts such as `lang=French`.
+        mode: None: fixed where markers are given, else inferred.
+        state: where answers of an endpoint are kept.
+    """
+
+    model: str
+    endpoint: str | None = None
+    key_variable: str | None = None
+    taxonomy: Path | None = None
+    markers: Sequence[str] = ()
+    mode: str | None = None
+    constrained: bool = False
+    system: str | None = None
+    max_new_tokens: int = 256
+    batch_size: int = 16
+    sampling: Sampling = field(default_factory=Sampling)
+    stop: tuple[str, ...] = ()
+    state: Path = Path(".tailmark")
+
+
+class Asking:
+    """Makes requests as the options say, for a model whose markers are known.
 
     Raises:
         ModelError: the folder is not a model that tailmark trained.
-        TaxonomyError: a marker or value is not one of the model's.
+        TaxonomyError: the taxonomy is malformed, or a marker or value of the options is not one of the model's.
+        ConfigError: there is no such mode, or it needs something that was not given.
     """
-    loaded = load_model(model)
-    wanted = read_markers(loaded, markers)
-    messages = [{"role": "system", "content": system}] if system else []
-    request = Request([*messages, {"role": "user", "content": prompt}], wanted or None)
-    answer = generate(loaded, [request], max_new_tokens=max_new_tokens, batch_size=1)[0]
-    if as_json:
-        print(json.dumps(_content(answer, wanted), ensure_ascii=False, indent=2))
-    else:
-        _show(answer, wanted)
+
+    def __init__(self, options: Options, tagger: Tagger | None = None) -> None:
+        self.options, self._tagger = options, tagger
+        mode = _mode(options.mode) if options.mode else None  # before the model is loaded, which takes a while
+        self.given = MarkerList(check_markers(split_markers(options.markers), *self.known, where="--markers"))
+        self.mode = mode or (Mode.FIXED if self.given else Mode.INFERRED)
+        if self.given and self.mode in (Mode.ABSENT, Mode.INFERRED, Mode.ON_THE_FLY):
+            raise ConfigError(f"Mode {self.mode} takes no markers.", where="--markers", fix="leave --markers out, or use fixed or forced")
+
+    @cached_property
+    def loaded(self) -> LoadedModel | None:
+        """The model of this machine, if it is one."""
+        return None if self.options.endpoint else load_model(Path(self.options.model))
+
+    @cached_property
+    def known(self) -> tuple[Taxonomy, Sequence[str]]:
+        """The taxonomy, and the markers of it that can be asked for."""
+        if self.loaded:
+            return self.loaded.taxonomy, self.loaded.info.markers
+        found = taxonomy.load_taxonomy(self.options.taxonomy or Path(taxonomy.__file__).with_name("paper.yaml"))
+        return found, tuple(sorted(found.markers))
+
+    def generator(self, store: Path | None = None) -> Generator:
+        """Whoever answers; `store`: where answers are kept as they are made."""
+        if self.loaded:
+            return LocalModel(self.loaded, batch_size=self.options.batch_size, store=store)
+        from tailmark.generate.endpoint import EndpointModel
+
+        assert self.options.endpoint is not None
+        try:
+            endpoint = config.Endpoint(base_url=self.options.endpoint, model=self.options.model, key_variable=self.options.key_variable)
+        except ValueError as error:
+            raise ConfigError(
+                "The endpoint's address cannot be used.", where="--endpoint", fix=str(error).splitlines()[2].strip()
+            ) from None
+        return EndpointModel(endpoint, self.options.state)
+
+    def requests(self, prompts: Sequence[Messages], markers: Sequence[Markers]) -> list[Request]:
+        """One request per prompt; `markers`: those of each prompt, beside which those of the options stand."""
+        system = [{"role": "system", "content": self.options.system}] if self.options.system else []
+        asked = [self._with_quality({**self.given, **item}) for item in markers]
+        if self.mode in (Mode.FIXED, Mode.FORCED) and not all(asked):
+            raise ConfigError(f"Mode {self.mode} needs markers.", where="--mode", fix="give --markers, e.g. lang=French,length_tokens=60")
+        if self.mode is Mode.WRONG and not any(asked[1:]):
+            raise ConfigError(
+                "Mode wrong shuffles markers between prompts.", where="--mode", fix="give a file of prompts with markers (--file)"
+            )
+        if self.mode is Mode.ON_THE_FLY and self._tagger is None:
+            raise ConfigError("On the fly needs the options of a checkout.", where="--mode", fix="run in a folder with params.yaml")
+        made = requests_for(
+            self.mode,
+            [[*system, *messages] for messages in prompts],
+            markers=asked,
+            tagger=self._read if self._tagger else None,
+            constrained=self.options.constrained,
+            seed=self.options.sampling.seed,
+        )
+        return [replace(request, sampling=self.options.sampling, stop=self.options.stop) for request in made]
+
+    def _read(self, prompts: Sequence[Messages]) -> list[Markers]:
+        """What the tagger says, as far as the model was trained with it."""
+        assert self._tagger is not None
+        _, names = self.known
+        return [{name: value for name, value in found.items() if name in names} for found in self._tagger(prompts)]
+
+    def _with_quality(self, markers: Markers) -> Markers:
+        """Where only a bucket is asked for, also the score that stands for it."""
+        if self.loaded is None or quality.SCORE not in self.known[1] or quality.BUCKET not in markers:
+            return markers
+        return quality.with_quality(markers, self._percentiles)
+
+    @cached_property
+    def _percentiles(self) -> quality.Percentiles:
+        return quality.percentiles_of(Path(self.options.model).resolve())
 
 
-def read_markers(loaded: LoadedModel, texts: Sequence[str]) -> MarkerList:
-    """Markers from texts such as `lang=French`, checked against what the model was trained with.
+def _mode(name: str) -> Mode:
+    if name in list(Mode):
+        return Mode(name)
+    near = difflib.get_close_matches(name, list(Mode), n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise ConfigError(f"There is no mode '{name}'.", where="--mode", fix=f"{hint}use one of: {', '.join(Mode)}")
+
+
+def split_markers(texts: Sequence[str]) -> dict[str, str]:
+    """Names and values of texts such as `lang=French`.
 
     Raises:
-        TaxonomyError: not of that form, given twice, or not one of the model's markers and values.
+        TaxonomyError: not of that form, or given twice.
     """
-    values = {}
+    values: dict[str, str] = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
         if not equals:
@@ -51,49 +157,49 @@ def read_markers(loaded: LoadedModel, texts: Sequence[str]) -> MarkerList:
             )
         if name in values:
             raise TaxonomyError(f"Marker '{name}' is given twice.", where="--markers", fix="give each marker once")
-        _require_known(loaded, name)
-        values[name] = _typed(loaded, name, value)
-    return MarkerList(values)
+        values[name] = value
+    return values
 
 
-def _require_known(loaded: LoadedModel, name: str) -> None:
-    known = loaded.info.markers
-    if name in known:
-        return
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    trained = (
-        f"this model was trained with: {', '.join(known)}"
-        if known
-        else "this model was trained without markers (the baseline): use models/marked"
-    )
-    raise TaxonomyError(
-        f"'{name}' is not a marker of this model.",
-        where=str(loaded.folder),
-        fix=f"did you mean '{near[0]}'? {trained}" if near else trained,
-    )
+def read_markers(loaded: LoadedModel, texts: Sequence[str]) -> MarkerList:
+    """Markers from texts such as `lang=French`, checked against what the model was trained with.
+
+    Raises:
+        TaxonomyError: not of that form, given twice, or not one of the model's markers and values.
+    """
+    return MarkerList(check_markers(split_markers(texts), loaded.taxonomy, loaded.info.markers, where="--markers"))
 
 
-def _typed(loaded: LoadedModel, name: str, value: str) -> str | int | float:
-    try:
-        return loaded.taxonomy.typed(name, value)
-    except TaxonomyError as error:
-        near = difflib.get_close_matches(value, loaded.taxonomy.spec(name).values, n=1, cutoff=0.5)
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        raise TaxonomyError(error.what, where="--markers", fix=f"{hint}{error.fix}") from None
+def run(prompt: str, options: Options, *, tagger: Tagger | None = None, as_json: bool = False) -> None:
+    """Answer one prompt and print the answer.
+
+    Args:
+        tagger: reads the prompt's markers where the mode is on-the-fly.
+        as_json: print one JSON object.
+    """
+    asking = Asking(options, tagger)
+    request = asking.requests([[{"role": "user", "content": prompt}]], [{}])[0]
+    answer = asking.generator().answer([request], max_new_tokens=options.max_new_tokens)[0]
+    if as_json:
+        print(json.dumps(content(answer, request), ensure_ascii=False, indent=2))
+    else:
+        _show(answer, request.markers or {})
 
 
-def _content(answer: Answer, wanted: MarkerList) -> dict[str, object]:
+def content(answer: Answer, request: Request) -> dict[str, object]:
+    """An answer as JSON, with the markers that were asked for."""
     return {
         "answer": answer.text,
         "markers": answer.markers,
-        "markers_asked": dict(wanted),
+        "markers_asked": dict(request.markers or {}),
         "tokens": answer.tokens,
+        "list_tokens": answer.list_tokens,
         "list_closed": answer.closed,
         "finished": answer.finished,
     }
 
 
-def _show(answer: Answer, wanted: MarkerList) -> None:
+def _show(answer: Answer, wanted: Mapping[str, MarkerValue]) -> None:
     """The answer on stdout; everything about it on stderr, so that a pipe gets the answer alone."""
     print(answer.text, flush=True)
     console = Console(stderr=True, highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from transformers.utils import logging
 
 from tailmark.chat import require_marker_template
 from tailmark.errors import ModelError
+from tailmark.files import sha256_json
+from tailmark.generate.grammar import ListGrammar
 from tailmark.hardware import native_bf16
 from tailmark.modelfolder import TAXONOMY, ModelInfo, read_model_info
-from tailmark.taxonomy import Taxonomy, load_taxonomy
+from tailmark.taxonomy import LIST_OPEN, Taxonomy, load_taxonomy
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,28 @@ class LoadedModel:
         configured = self.model.generation_config.eos_token_id
         ids = configured if isinstance(configured, list) else [configured]
         return frozenset(item for item in [*ids, self.tokenizer.eos_token_id] if item is not None)
+
+    @cached_property
+    def grammar(self) -> ListGrammar:
+        """The lists that the model may write where they are constrained."""
+        return ListGrammar(self.tokenizer, self.taxonomy, self.info.markers, self.info.rendering)
+
+    @cached_property
+    def list_starts(self) -> list[int]:
+        """Tokens with which a list can begin, blanks before it included."""
+        near = [token for text, token in self.tokenizer.get_vocab().items() if LIST_OPEN[0] in text and len(text) <= 2 * len(LIST_OPEN)]
+        texts = {token: self.tokenizer.decode([token], skip_special_tokens=False).strip() for token in near}
+        return sorted(token for token, text in texts.items() if text and LIST_OPEN.startswith(text))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all that its answers depend on, the hardware apart."""
+        return sha256_json(self.info.model_dump(mode="json"))
+
+    @property
+    def writes_lists(self) -> bool:
+        """Whether its completions begin with a list."""
+        return bool(self.info.markers) and self.info.placement != "prompt"
 
 
 def load_model(folder: Path) -> LoadedModel:

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tailmark.annotate.annotators import Finding, applies
-from tailmark.annotate.llm.answers import InvalidAnswer, read_label, read_object
-from tailmark.annotate.llm.cache import Answer, AnswerCache
-from tailmark.annotate.llm.endpoint import Endpoint, Reply, Unanswered
+from tailmark.annotate.llm.answers import Answer, Answered, InvalidAnswer, read_label, read_object
 from tailmark.annotate.llm.examples import Examples
 from tailmark.annotate.llm.questions import Question, Questioner
-from tailmark.annotate.llm.usage import Budget, Usage
 from tailmark.config import LLM
-from tailmark.console import Progress
-from tailmark.errors import EndpointError, TailmarkError
+from tailmark.llm import AnswerCache, Client, Reply, Unanswered, Usage
+from tailmark.llm.client import Read
 from tailmark.records import Record
-from tailmark.taxonomy import Taxonomy
-
-_PATIENCE = 5
-"""Requests in a row without an answer after which the endpoint counts as out of order; before its first answer, one that cannot be
-reached is enough."""
+from tailmark.taxonomy import MarkerValue, Taxonomy
 
 ASKED, VALUE, UNSPECIFIED, INVALID, UNANSWERED = "asked", "value", "unspecified", "invalid", "unanswered"
 
@@ -36,36 +28,8 @@ class _Outcome(NamedTuple):
     invalid: dict[str, str]
 
 
-@dataclass
-class _Health:
-    """Whether the endpoint works: how many requests in a row got no answer, and the error that ended the run."""
-
-    answered: bool = False
-    in_a_row: int = 0
-    failure: TailmarkError | None = None
-
-    def good(self) -> None:
-        self.answered, self.in_a_row = True, 0
-
-    def bad(self, problem: Unanswered, options: LLM) -> None:
-        """Count a request without an answer.
-
-        Raises:
-            EndpointError: there were too many of them.
-        """
-        self.in_a_row += 1
-        if self.in_a_row < (_PATIENCE if self.answered or problem.refused else 1):
-            return
-        fix = (
-            "check `annotate.llm.model` and the other options there"
-            if problem.refused
-            else "check that the server runs and `annotate.llm.base_url` is right"
-        )
-        raise EndpointError(
-            f"The endpoint does not answer: {problem}.",
-            where=options.base_url,
-            fix=f"{fix}, then run the same command again; every answer so far is kept",
-        )
+def _restored(stored: Mapping[str, tuple[MarkerValue | None, float | None]]) -> _Outcome:
+    return _Outcome({name: Answered(*item) for name, item in stored.items()}, {})
 
 
 @dataclass
@@ -87,17 +51,13 @@ class LLMAnnotator:
     origin: str = field(default="llm", init=False)
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter), init=False)
     invalid: Counter[tuple[str, str]] = field(default_factory=Counter, init=False)
-    paid: Usage = field(default_factory=Usage, init=False)
-    _asking: dict[str, asyncio.Future[_Outcome]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         for name in self.options.markers or ():
             self.taxonomy.spec(name)
         self._questioner = Questioner(self.options, self.taxonomy, Examples(self.taxonomy, self.options.examples), bare=self.bare)
         self._askable = frozenset(self._questioner.askable())
-        self._account = f"{self.options.base_url} {self.options.model}"
-        self._health = _Health()
-        self._endpoint = Endpoint(self.options, Budget(self.options, self.spent), self._record)
+        self._client = Client(self.options, "annotate.llm", self.cache, _restored)
 
     @classmethod
     def open(cls, options: LLM, taxonomy: Taxonomy, state: Path, *, bare: bool = False) -> LLMAnnotator:
@@ -112,7 +72,7 @@ class LLMAnnotator:
     @property
     def spent(self) -> Usage:
         """What requests to this endpoint and model took so far, over all runs."""
-        return self.cache.spent(self._account)
+        return self._client.spent
 
     def annotate(self, rows: list[Record], known: list[dict[str, Finding]]) -> list[dict[str, Finding]]:
         """Findings for the markers that are askable, not known, and apply; none where the model was not certain or said what is invalid.
@@ -121,7 +81,13 @@ class LLMAnnotator:
             BudgetExceeded: the budget is used up.
             EndpointError: the endpoint does not answer or refuses the key, or the variable with the key is not set.
         """
-        return asyncio.run(self._annotate(rows, known))
+        found: list[dict[str, Finding]] = [{} for _ in rows]
+
+        async def work(number: int) -> None:
+            found[number] = await self._row(rows[number], known[number])
+
+        self._client.run([number for number, findings in enumerate(known) if self.missing(findings)], work)
+        return found
 
     def missing(self, known: Mapping[str, Finding]) -> frozenset[str]:
         """The markers that would be asked for a row."""
@@ -151,42 +117,10 @@ class LLMAnnotator:
             f"{counts[INVALID]:,} invalid, {counts[UNANSWERED]:,} unanswered"
             for name, counts in sorted(self.counts.items())
         ]
-        return [*lines, f"  paid in this run: {self.paid.told(self.options)}; so far: {self.spent.told(self.options)}"]
+        return [*lines, f"  paid in this run: {self._client.paid.told(self.options)}; so far: {self.spent.told(self.options)}"]
 
     def _completion(self, row: Record) -> str | None:
         return None if self.bare else str(row["completion"])
-
-    async def _annotate(self, rows: list[Record], known: list[dict[str, Finding]]) -> list[dict[str, Finding]]:
-        found: list[dict[str, Finding]] = [{} for _ in rows]
-        todo = [number for number, findings in enumerate(known) if self.missing(findings)]
-        progress = Progress(f"asking {self.options.model}", len(todo))
-        numbers = iter(todo)
-        async with self._endpoint, asyncio.TaskGroup() as group:
-
-            async def work() -> None:
-                for number in self._until_failure(numbers):
-                    try:
-                        found[number] = await self._row(rows[number], known[number])
-                    except TailmarkError as error:
-                        self._health.failure = self._health.failure or error
-                    progress.advance()
-
-            for _ in range(min(self.options.concurrency, len(todo))):
-                group.create_task(work())
-        if self._health.failure is not None:
-            raise self._health.failure
-        if len(todo) > 1:
-            progress.close()
-        return found
-
-    def _until_failure(self, numbers: Iterator[int]) -> Iterator[int]:
-        """Rows to take on; none once a request failed for good, while those under way end and are kept."""
-        while self._health.failure is None and (number := next(numbers, None)) is not None:
-            yield number
-
-    def _record(self, usage: Usage, key: str | None = None, answer: Answer | None = None) -> None:
-        self.paid += usage
-        self.cache.record(self._account, usage, key, answer)
 
     async def _row(self, row: Record, known: Mapping[str, Finding]) -> dict[str, Finding]:
         """One row's findings; a marker that applies only under another's value is asked after that one."""
@@ -205,11 +139,10 @@ class LLMAnnotator:
         for name in question.markers:
             self.counts[name][ASKED] += 1
         try:
-            answer, invalid = await self._answer(question)
-        except Unanswered as problem:
+            answer, invalid = await self._client.ask(question, lambda reply: self._read(reply, question))
+        except Unanswered:
             for name in question.markers:
                 self.counts[name][UNANSWERED] += 1
-            self._health.bad(problem, self.options)
             return {}
         for name, item in answer.items():
             self.counts[name][VALUE if item.value is not None else UNSPECIFIED] += 1
@@ -218,25 +151,12 @@ class LLMAnnotator:
             self.invalid[name, said] += 1
         return {name: Finding(item.value, item.confidence) for name, item in answer.items() if item.value is not None}
 
-    async def _answer(self, question: Question) -> _Outcome:
-        """What is in the cache, else what comes of an equal request under way, else of one to the endpoint."""
-        if (stored := self.cache.get(question.key)) is not None:
-            return _Outcome(stored, {})
-        if question.key not in self._asking:
-            self._asking[question.key] = asyncio.ensure_future(self._pay(question))
-        try:
-            return await self._asking[question.key]
-        finally:
-            self._asking.pop(question.key, None)
+    def _read(self, reply: Reply, question: Question) -> Read:
+        """What a reply says; kept is only what is valid throughout, the others are asked again."""
+        outcome = self._outcome(reply, question)
+        return Read(outcome, None if outcome.invalid else outcome.answer)
 
-    async def _pay(self, question: Question) -> _Outcome:
-        reply = await self._endpoint.ask(question, lambda: self._health.failure is not None)
-        self._health.good()
-        outcome = self._read(reply, question)
-        self._record(reply.usage, question.key, None if outcome.invalid else outcome.answer)
-        return outcome
-
-    def _read(self, reply: Reply, question: Question) -> _Outcome:
+    def _outcome(self, reply: Reply, question: Question) -> _Outcome:
         if question.schema is not None:
             return _Outcome(*read_object(reply.content, question.markers, self.taxonomy, reply.tokens))
         name = question.markers[0]

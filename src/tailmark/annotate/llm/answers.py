@@ -6,19 +6,27 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from tailmark.annotate.llm.cache import Answer, Answered
 from tailmark.errors import TaxonomyError
+from tailmark.llm import Tokens
 from tailmark.taxonomy import MarkerValue, Taxonomy
 from tailmark.taxonomy.schema import UNSPECIFIED
-
-Tokens = Sequence[tuple[str, float]]
-"""The answer's tokens as text, each with its log-probability."""
 
 _WRAPPING = " \t\"'`*.:"
 _LEAD = re.compile(r"^\s*(?:label|answer|value)\s*:\s*", re.IGNORECASE)
 _LONGEST_SHOWN = 60
+
+
+class Answered(NamedTuple):
+    """A valid answer for one marker: its value (None: `Unspecified`) and the model's probability for it, where that is known."""
+
+    value: MarkerValue | None
+    confidence: float | None
+
+
+Answer = dict[str, Answered]
+"""Per marker of a question."""
 
 
 class InvalidAnswer(Exception):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tailmark.annotate.annotators import Finding
 from tailmark.annotate.llm.annotator import LLMAnnotator
-from tailmark.annotate.llm.usage import Usage
+from tailmark.llm import Usage
 from tailmark.records import Record
 
 

@@ -11,13 +11,13 @@ import pyarrow as pa
 
 from tailmark.annotate.annotators import Finding, NotMeasurable, annotate_row, annotators
 from tailmark.annotate.llm.annotator import LLMAnnotator
-from tailmark.annotate.llm.endpoint import read_key
 from tailmark.annotate.llm.estimate import Estimate
 from tailmark.annotate.passes import records, with_findings
 from tailmark.config import LLM, Config
 from tailmark.console import say
 from tailmark.errors import ConfigError
 from tailmark.layout import Layout
+from tailmark.llm import read_key
 from tailmark.records import RECORD, Record, read_table, row_count, shards, write_table
 from tailmark.taxonomy import Taxonomy, load_taxonomy
 
@@ -38,7 +38,7 @@ def check(options: LLM, taxonomy: Taxonomy, layout: Layout) -> None:
         EndpointError: the environment variable with the key is not set.
         TaxonomyError, DataError: see `LLMAnnotator.open`.
     """
-    read_key(options)
+    read_key(options, "annotate.llm")
     open_annotator(options, taxonomy, layout)
 
 

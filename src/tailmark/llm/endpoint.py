@@ -7,7 +7,7 @@ import email.utils
 import os
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -15,12 +15,14 @@ from typing import Any
 import openai
 from openai.types.chat import ChatCompletion
 
-from tailmark.annotate.llm.answers import Tokens
-from tailmark.annotate.llm.questions import Question
-from tailmark.annotate.llm.usage import Budget, Usage, estimated_tokens
-from tailmark.config import LLM
+from tailmark import config
 from tailmark.console import duration, say
 from tailmark.errors import EndpointError
+from tailmark.llm.query import Query
+from tailmark.llm.usage import Budget, Usage, estimated_tokens
+
+Tokens = Sequence[tuple[str, float]]
+"""The answer's tokens as text, each with its log-probability."""
 
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 60.0
 _LONGEST_ASKED_WAIT_S, _FOREVER_S = 600.0, 1e8
@@ -37,11 +39,12 @@ _ROW_REFUSED = (400, 413, 422)
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the text, its tokens where the endpoint gives them, and what it took."""
+    """What came back: the text, its tokens where the endpoint gives them, what it took, and whether it ended within the limit."""
 
     content: str
     tokens: Tokens | None
     usage: Usage
+    finished: bool = True
 
 
 class Unanswered(Exception):
@@ -60,8 +63,8 @@ class _Again(Exception):
         self.wait = wait
 
 
-def read_key(options: LLM) -> str | None:
-    """The key in the environment variable that `annotate.llm.key_variable` names; None where it names none.
+def read_key(options: config.Endpoint, place: str) -> str | None:
+    """The key in the environment variable that `key_variable` of the options in `place` names; None where it names none.
 
     Raises:
         EndpointError: the variable is not set.
@@ -72,7 +75,7 @@ def read_key(options: LLM) -> str | None:
     if not key:
         raise EndpointError(
             f"The environment variable {options.key_variable}, which should hold the endpoint's key, is not set.",
-            where="params.yaml: annotate.llm.key_variable",
+            where=f"params.yaml: {place}.key_variable",
             fix=f"export {options.key_variable}=..., or name another variable (null: the endpoint needs no key)",
         )
     return key
@@ -83,20 +86,21 @@ class _Adapted(Exception):
 
 
 class Endpoint:
-    """Asks questions; an async context manager, which can be entered again for another event loop.
+    """Asks queries; an async context manager, which can be entered again for another event loop.
 
     Args:
+        place: the option that `options` stand in, e.g. `annotate.llm`: errors name it.
         failed: called with what a request took that brought nothing; a reply says itself what it took.
     """
 
-    def __init__(self, options: LLM, budget: Budget, failed: Callable[[Usage], None]) -> None:
-        self._options, self._budget, self._failed = options, budget, failed
+    def __init__(self, options: config.Endpoint, place: str, budget: Budget, failed: Callable[[Usage], None]) -> None:
+        self._options, self._place, self._budget, self._failed = options, place, budget, failed
         self._key: str | None = None
         self._without: set[str] = set()
         self._not_before = 0.0
 
     async def __aenter__(self) -> Endpoint:
-        self._key = read_key(self._options)
+        self._key = read_key(self._options, self._place)
         # Given explicitly, so that a key of the environment never goes to an endpoint it was not meant for.
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none", base_url=self._options.base_url, timeout=self._options.timeout_s, max_retries=0
@@ -106,7 +110,7 @@ class Endpoint:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._client.close()
 
-    async def ask(self, question: Question, stopped: Callable[[], bool]) -> Reply:
+    async def ask(self, query: Query, stopped: Callable[[], bool]) -> Reply:
         """The endpoint's answer. `stopped`: whether to give up instead of trying again.
 
         Raises:
@@ -117,7 +121,7 @@ class Endpoint:
         failed = 0
         while True:
             try:
-                return await self._once(question)
+                return await self._once(query)
             except _Again as problem:
                 failed += 1
                 if failed > self._options.retries or stopped():
@@ -141,33 +145,34 @@ class Endpoint:
             )
         self._not_before = max(self._not_before, time.monotonic() + problem.wait)
 
-    async def _once(self, question: Question) -> Reply:
+    async def _once(self, query: Query) -> Reply:
         while (rest := self._not_before - time.monotonic()) > 0:
             await asyncio.sleep(rest)
-        self._budget.reserve(question.most)
-        usage, request = Usage(requests=1), self._request(question)
+        self._budget.reserve(query.most)
+        usage, request = Usage(requests=1), self._request(query)
         try:
             response = await self._client.chat.completions.create(**request)
-            reply = _reply(response, question)
+            reply = _reply(response, query)
             usage = reply.usage
         except (openai.APIError, ValueError) as error:
             self._failed(usage)
             raise self._sorted(error, request) from None
         finally:
-            self._budget.settle(question.most, usage)
+            self._budget.settle(query.most, usage)
         return reply
 
-    def _request(self, question: Question) -> dict[str, Any]:
+    def _request(self, query: Query) -> dict[str, Any]:
         request: dict[str, Any] = {
             "model": self._options.model,
-            "messages": list(question.messages),
+            "messages": list(query.messages),
             "temperature": self._options.temperature,
-            "max_tokens": question.max_tokens,
+            "max_tokens": query.max_tokens,
+            **query.more,
         }
-        if question.schema is not None:
+        if query.schema is not None:
             request["response_format"] = {
                 "type": "json_schema",
-                "json_schema": {"name": "markers", "strict": True, "schema": question.schema},
+                "json_schema": {"name": "answer", "strict": True, "schema": query.schema},
             }
         if self._options.logprobs:
             request["logprobs"] = True
@@ -200,15 +205,15 @@ class Endpoint:
 
     def _fatal(self, status: int, reason: str) -> EndpointError:
         fixes = {
-            401: f"check the key in {self._options.key_variable or 'the variable that `annotate.llm.key_variable` should name'}",
+            401: f"check the key in {self._options.key_variable or f'the variable that `{self._place}.key_variable` should name'}",
             403: "check what the key may do",
-            404: "check `annotate.llm.base_url` (it often ends in /v1) and `annotate.llm.model`",
+            404: f"check `{self._place}.base_url` (it often ends in /v1) and `{self._place}.model`",
             429: "top the account up, then run the same command again; every answer so far is kept",
         }
         return EndpointError(
             f"The endpoint refuses to answer, with status {status}: {reason}",
             where=self._options.base_url,
-            fix=fixes.get(status, "check the options under `annotate.llm`"),
+            fix=fixes.get(status, f"check the options under `{self._place}`"),
         )
 
     def _shown(self, error: Exception) -> str:
@@ -237,7 +242,7 @@ def _asked_wait(error: openai.APIStatusError) -> float | None:
     return max(email.utils.mktime_tz(parsed) - time.time(), 0.0) if parsed else None
 
 
-def _reply(response: object, question: Question) -> Reply:
+def _reply(response: object, query: Query) -> Reply:
     """The parts of a response that count.
 
     Raises:
@@ -251,5 +256,5 @@ def _reply(response: object, question: Question) -> Reply:
     if choice.logprobs and choice.logprobs.content:
         tokens = [(item.token, item.logprob) for item in choice.logprobs.content]
     told = response.usage
-    usage = Usage(1, told.prompt_tokens, told.completion_tokens) if told else Usage(1, question.input_tokens, estimated_tokens([content]))
-    return Reply(content, tokens, usage)
+    usage = Usage(1, told.prompt_tokens, told.completion_tokens) if told else Usage(1, query.input_tokens, estimated_tokens([content]))
+    return Reply(content, tokens, usage, choice.finish_reason != "length")

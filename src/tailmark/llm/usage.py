@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tailmark.config import LLM
+from tailmark.config import Endpoint
 from tailmark.errors import BudgetExceeded
 
 _MILLION = 1_000_000
@@ -25,7 +25,7 @@ class Usage:
         """All tokens."""
         return self.input_tokens + self.output_tokens
 
-    def cost(self, options: LLM) -> float:
+    def cost(self, options: Endpoint) -> float:
         """Money, at the prices of the options."""
         return (self.input_tokens * options.input_price + self.output_tokens * options.output_price) / _MILLION
 
@@ -39,7 +39,7 @@ class Usage:
         """The usage of `factor` times as much."""
         return Usage(round(self.requests * factor), round(self.input_tokens * factor), round(self.output_tokens * factor))
 
-    def told(self, options: LLM) -> str:
+    def told(self, options: Endpoint) -> str:
         """`1,200 requests, 640,000 tokens in, 3,600 tokens out`, with the cost where there are prices."""
         text = f"{self.requests:,} requests, {self.input_tokens:,} tokens in, {self.output_tokens:,} tokens out"
         return f"{text}, cost {self.cost(options):,.4g}" if options.input_price or options.output_price else text
@@ -55,10 +55,15 @@ def estimated_tokens(texts: list[str]) -> int:
 
 @dataclass
 class Budget:
-    """Lets a request go only where what is spent, what is under way and the request itself stay within the limits."""
+    """Lets a request go only where what is spent, what is under way and the request itself stay within the limits.
 
-    options: LLM
+    Attributes:
+        place: the option that the limits stand in, e.g. `annotate.llm`.
+    """
+
+    options: Endpoint
     spent: Usage
+    place: str
     _under_way: Usage = field(default_factory=Usage)
 
     def reserve(self, most: Usage) -> None:
@@ -81,8 +86,7 @@ class Budget:
 
     def _exceeded(self, name: str, limit: float) -> BudgetExceeded:
         return BudgetExceeded(
-            f"The budget of the LLM annotator is used up: {name} is {limit:,}, and so far it took {self.spent.told(self.options)}.",
-            where=f"params.yaml: annotate.llm.{name}",
-            fix=f"every answer so far is kept and is not paid for again: raise `annotate.llm.{name}` and run the same command again "
-            "(`tailmark annotate --dry-run` says what is left to ask)",
+            f"The budget of the LLM is used up: {name} is {limit:,}, and so far it took {self.spent.told(self.options)}.",
+            where=f"params.yaml: {self.place}.{name}",
+            fix=f"every answer so far is kept and is not paid for again: raise `{self.place}.{name}` and run the same command again",
         )

@@ -7,12 +7,11 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
-from tailmark.annotate.llm.usage import Usage
 from tailmark.errors import DataError
 from tailmark.files import storage_errors
-from tailmark.taxonomy import MarkerValue
+from tailmark.llm.usage import Usage
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, answer TEXT NOT NULL) WITHOUT ROWID;
@@ -24,17 +23,6 @@ _SPEND = """
 INSERT INTO ledger VALUES (?, ?, ?, ?) ON CONFLICT (account) DO UPDATE SET requests = requests + excluded.requests,
 input_tokens = input_tokens + excluded.input_tokens, output_tokens = output_tokens + excluded.output_tokens
 """
-
-
-class Answered(NamedTuple):
-    """A valid answer for one marker: its value (None: `Unspecified`) and the model's probability for it, where that is known."""
-
-    value: MarkerValue | None
-    confidence: float | None
-
-
-Answer = dict[str, Answered]
-"""Per marker of a question."""
 
 
 class AnswerCache:
@@ -56,14 +44,14 @@ class AnswerCache:
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.executescript(_SCHEMA)
 
-    def get(self, key: str) -> Answer | None:
-        """The answer stored under a key, if any."""
+    def get(self, key: str) -> Any:
+        """The JSON value stored under a key; None: there is none."""
         with self._errors():
             row = self._database.execute("SELECT answer FROM answers WHERE key = ?", (key,)).fetchone()
-        return {name: Answered(*item) for name, item in json.loads(row[0]).items()} if row else None
+        return json.loads(row[0]) if row else None
 
-    def record(self, account: str, usage: Usage, key: str | None = None, answer: Answer | None = None) -> None:
-        """Note what a request took and, where it brought a valid one, its answer."""
+    def record(self, account: str, usage: Usage, key: str | None = None, answer: Any = None) -> None:
+        """Note what a request took and, where it brought a valid one, its answer (JSON)."""
         with self._errors(), self._transaction():
             self._database.execute(_SPEND, (account, usage.requests, usage.input_tokens, usage.output_tokens))
             if key is not None and answer is not None:

@@ -1,0 +1,221 @@
+"""No part of a list is ever an answer; answers that were made are not made again; modes say what they promise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailmark.errors import ConfigError, DataError, TaxonomyError
+from tailmark.generate import batch, local
+from tailmark.generate.command import Asking, Options
+from tailmark.generate.loading import LoadedModel, load_model
+from tailmark.generate.local import LocalModel
+from tailmark.generate.modes import Markers, Messages, Mode, requests_for, shuffled
+from tailmark.generate.request import Request, Sampling
+from tailmark.generate.splitting import read_answer
+from tailmark.generate.store import AnswerStore, request_key
+from tailmark.taxonomy import LIST_CLOSE, LIST_OPEN, MarkerList, escape, render
+from tests.marked_model import marked_model
+
+LISTED = render({"domain": "Legal", "lang": "French"})
+PIECES = [
+    LIST_OPEN,
+    LIST_CLOSE,
+    LISTED,
+    "<MARKER_LIST_>",
+    "MARKER_LIST",
+    "<lang>French</lang>",
+    "\n",
+    " ",
+    "word",
+    "<MARKER_LIST:lang>",
+    "<",
+    "_",
+]
+messy = st.lists(st.sampled_from(PIECES), max_size=8).map("".join)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return marked_model(tmp_path_factory.mktemp("answers"))
+
+
+@pytest.fixture(scope="module")
+def loaded(folder: Path) -> LoadedModel:
+    return load_model(folder)
+
+
+def read(raw: str, *stop: str) -> str:
+    return read_answer(raw, tokens=1, finished=True, stop=stop).text
+
+
+@settings(max_examples=400)
+@given(messy)
+def test_nothing_of_a_list_is_an_answer(raw: str) -> None:
+    """What a text of the data says of lists is escaped (`<MARKER_LIST_>`); what is not, the model wrote as its list."""
+    shown = read(raw)
+    assert shown.count(LIST_OPEN) <= raw.count("<MARKER_LIST_>")
+    assert LIST_CLOSE not in shown
+    assert "<MARKER_LIST:" not in shown
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), texts), max_size=8).map("".join))
+def test_what_the_data_say_of_lists_comes_back(text: str) -> None:
+    answer = read_answer(f"{LISTED}\n{escape(text)}", tokens=1, finished=True)
+    assert (answer.text, answer.markers) == (text, {"domain": "Legal", "lang": "French"})
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (f"{LISTED}\nBonjour", "Bonjour"),
+        (f"Bonjour\n{LISTED}\nle monde", "Bonjour\nle monde"),
+        (f"{LISTED}\n{LISTED}\nBonjour", "Bonjour"),
+        (f"{LIST_OPEN}\n{LISTED}\nBonjour", "Bonjour"),
+        (f"{LISTED}\n{LIST_CLOSE}\nBonjour", "\nBonjour"),
+        (f"{LIST_OPEN}\n<lang>French</domain>\nnonsense\n{LIST_CLOSE}\nBonjour", "Bonjour"),
+        (f"{LIST_OPEN}\n<lang>French</lang>\nnever closed", ""),
+        (f"Bonjour {LIST_OPEN}\n<lang>Fre", "Bonjour "),
+        ("Bonjour <MARKER_LIST", "Bonjour "),
+        (escape(f"Write {LISTED} first."), f"Write {LISTED} first."),
+    ],
+)
+def test_lists_a_model_may_write(raw: str, shown: str) -> None:
+    assert read(raw) == shown
+
+
+def test_an_answer_ends_at_the_first_stop_text() -> None:
+    assert read(f"{LISTED}\nGuten Tag French end", "end", "French") == "Guten Tag "
+    assert read("nothing of it", "end") == "nothing of it"
+
+
+REQUEST = Request(
+    [{"role": "user", "content": "Hi"}], {"lang": "French"}, "constrained", {"lang": "French"}, ("domain",), Sampling(0.5), ("x",)
+)
+
+
+def test_a_key_holds_all_that_an_answer_depends_on() -> None:
+    others = [
+        replace(REQUEST, messages=[{"role": "user", "content": "Ho"}]),
+        replace(REQUEST, markers=None),
+        replace(REQUEST, markers={}),
+        replace(REQUEST, written={}),
+        replace(REQUEST, listing="absent", written={}),
+        replace(REQUEST, names=None),
+        replace(REQUEST, sampling=Sampling(0.5, seed=1)),
+        replace(REQUEST, stop=()),
+    ]
+    keys = {request_key("m", request, 9) for request in [REQUEST, *others]} | {request_key("n", REQUEST, 9), request_key("m", REQUEST, 8)}
+    assert len(keys) == len(others) + 3
+    assert request_key("m", replace(REQUEST, markers=MarkerList({"lang": "French"})), 9) == request_key("m", REQUEST, 9)
+
+
+def test_what_was_answered_is_not_asked_again(loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request([{"role": "user", "content": text}]) for text in ("one", "two", "one", "three")]
+    store = tmp_path / "answers.jsonl"
+    first = LocalModel(loaded, batch_size=2, store=store).answer(requests, max_new_tokens=4)
+    assert first[0] == first[2]
+    assert len(AnswerStore(store)) == 3
+    torn = store.read_text()[:-30]  # as a kill leaves it
+    store.write_text(torn)
+    asked: list[Sequence[Request]] = []
+    original = local.generate_batches
+    monkeypatch.setattr(local, "generate_batches", lambda model, new, **more: asked.append(new) or original(model, new, **more))
+    assert LocalModel(loaded, batch_size=2, store=store).answer(requests, max_new_tokens=4) == first
+    assert [len(item) for item in asked] == [1]
+    assert len(AnswerStore(store)) == 3
+
+
+PROMPTS: list[Messages] = [[{"role": "user", "content": text}] for text in "abcd"]
+GIVEN: list[Markers] = [{"lang": "French", "length_tokens": 5}, {"lang": "German"}, {}, {"lang": "French"}]
+
+
+def test_modes() -> None:
+    by_mode = {mode: requests_for(mode, PROMPTS, markers=GIVEN, tagger=lambda prompts: [{"lang": "Greek"}] * len(prompts)) for mode in Mode}
+    assert {(request.markers, request.listing) for request in by_mode[Mode.ABSENT]} == {(None, "absent")}
+    assert {(request.markers, request.listing) for request in by_mode[Mode.INFERRED]} == {(None, "free")}
+    assert [(request.markers, request.listing, request.written) for request in by_mode[Mode.FIXED]] == [
+        (item, "free", {}) for item in GIVEN
+    ]
+    assert [(item.markers, item.listing, item.written) for item in by_mode[Mode.FORCED]] == [(item, "constrained", item) for item in GIVEN]
+    assert {str(request.markers) for request in by_mode[Mode.ON_THE_FLY]} == {str({"lang": "Greek"})}
+    assert [sorted(request.markers or {}) for request in by_mode[Mode.WRONG]] == [sorted(item) for item in GIVEN]
+    assert all(item.listing == "constrained" for item in requests_for(Mode.FIXED, PROMPTS, markers=GIVEN, constrained=True))
+
+
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abc"), st.sampled_from(["x", "y", 1, 2.5]), max_size=3), min_size=1, max_size=9),
+    st.integers(0, 9),
+)
+def test_shuffled_values_are_others_where_they_can_be(markers: list[dict[str, str | float]], seed: int) -> None:
+    keys = [str(place) for place in range(len(markers))]
+    found = shuffled(markers, keys, seed)
+    assert [sorted(item) for item in found] == [sorted(item) for item in markers]
+    for name in "abc":
+        before = [item[name] for item in markers if name in item]
+        after = [item[name] for item in found if name in item]
+        assert sorted(before, key=str) == sorted(after, key=str)
+        same = sum(left == right for left, right in zip(before, after, strict=True))
+        most = max((before.count(value) for value in before), default=0)
+        assert same <= max(0, 2 * most - len(before))
+
+
+def ask(folder: Path, tmp_path: Path, lines: str, **options: object) -> list[dict[str, object]]:
+    source, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    source.write_text(lines, encoding="utf-8")
+    batch.run(source, out, Options(str(folder), max_new_tokens=3, **options))  # type: ignore[arg-type]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["out.jsonl", "prompts.jsonl"]
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def test_a_file_of_prompts(folder: Path, tmp_path: Path) -> None:
+    lines = '{"prompt": "Qui\u2028 ?", "id": 7, "markers": {"lang": "French"}}\n'
+    lines += '{"messages": [{"role": "user", "content": "Who?"}], "markers": {"length_tokens": 9}}\n'
+    rows = ask(folder, tmp_path, lines, mode="forced", markers=["domain=Legal"], system="Be brief.")
+    assert [row.get("id") for row in rows] == [7, None]
+    assert [row["markers_asked"] for row in rows] == [{"domain": "Legal", "lang": "French"}, {"domain": "Legal", "length_tokens": 9}]
+    markers = [row["markers"] for row in rows]
+    assert isinstance(markers[1], dict)
+    assert markers[1].items() >= {"domain": "Legal", "length_tokens": "9"}.items()
+    assert rows[0]["messages"] == [{"role": "user", "content": "Qui\u2028 ?"}]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("", "empty"),
+        ('{"prompt": "a"}\nnonsense', "line 2"),
+        ('{"prompt": 3}', "neither a `prompt` nor `messages`"),
+        ('{"messages": [{"role": "robot", "content": "x"}]}', "neither a `prompt` nor `messages`"),
+        ('{"prompt": "a", "markers": ["lang"]}', "not a prompt"),
+        ('{"prompt": "a", "markers": {"lang": "Frnch"}}', "did you mean 'French'"),
+    ],
+)
+def test_a_file_that_cannot_be_asked(folder: Path, tmp_path: Path, lines: str, said: str) -> None:
+    with pytest.raises((DataError, TaxonomyError), match=said):
+        ask(folder, tmp_path, lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "forcd"}, "did you mean 'forced'"),
+        ({"mode": "fixed"}, "needs markers"),
+        ({"mode": "absent", "markers": ["lang=French"]}, "takes no markers"),
+        ({"mode": "wrong", "markers": ["lang=French"]}, "between prompts"),
+        ({"mode": "on-the-fly"}, r"params\.yaml"),
+        ({"endpoint": "localhost:80"}, "http"),
+    ],
+)
+def test_options_that_do_not_go_together(folder: Path, options: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        asking = Asking(Options(str(folder), **options))  # type: ignore[arg-type]
+        asking.requests([PROMPTS[0]], [{}])
+        asking.generator()
