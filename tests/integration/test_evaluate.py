@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from ruamel.yaml import YAML
 
 from tailmark.base import stage as base_stage
 from tailmark.chat import marker_template
 from tailmark.config import Config
 from tailmark.errors import DataError, ModelError
 from tailmark.evaluate import stage
-from tailmark.evaluate.scores import EXAMPLES
+from tailmark.evaluate.store import EXAMPLES, read_scores, write_scores
 from tailmark.evaluate.table import lift_table, print_lifts, save_lift_png
 from tailmark.files import read_json
 from tailmark.layout import ARMS, Arm, Layout
@@ -76,7 +81,7 @@ def write_arm(layout: Layout, arm: Arm, markers: tuple[str, ...]) -> None:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Layout]:
     layout = Layout(tmp_path_factory.mktemp("checkout"))
-    evaluate = {"likelihood_rows": 24, "control_rows": 8, "max_new_tokens": 40, "resamples": 200, "batch_size": 8}
+    evaluate = {"likelihood_rows": 24, "control_rows": 8, "max_new_tokens": 40, "resamples": 200, "batch_size": 8, "attribution_rows": 6}
     sections = {"base": {"source": "random:tiny"}, "taxonomy": {"file": str(TAXONOMY)}, "longtail": {"threshold": 0.1}}
     config = Config.model_validate({**sections, "evaluate": evaluate})
     base_stage.run(config, layout)
@@ -98,7 +103,9 @@ def test_metrics_have_every_benchmark_mode_and_slice(checkout: tuple[Config, Lay
     assert metrics["rows"]["heldout"] == 40
     assert metrics["rows"]["train"] == 160
     assert metrics["likelihood"]["nll"].keys() == {"inferred", "fixed", "wrong"}
-    assert metrics["likelihood"]["nll"]["fixed"].keys() >= {"all", "head", "tail", "domain", "lang", "task"}
+    slices = metrics["likelihood"]["nll"]["fixed"]
+    assert slices.keys() >= {"all", "head", "tail", "decile", "domain", "lang", "tail_minus_head", "rarity"}
+    assert "task" not in slices  # all rows have the same
     assert metrics["length"]["error"].keys() == {"inferred", "fixed"}
     assert metrics["language"]["pass"].keys() == {"inferred", "fixed"}
     assert metrics["language_alone"]["pass"].keys() == metrics["length_alone"]["error"].keys() == {"fixed"}
@@ -121,7 +128,9 @@ def test_every_example_is_kept(checkout: tuple[Config, Layout]) -> None:
     table = pq.read_table(checkout[1].evaluated / "examples.parquet")
     assert table.schema.equals(EXAMPLES, check_metadata=False)
     frame = table.to_pandas()
-    assert set(frame.benchmark) == {"likelihood", "inference", "own_markers", "length", "length_alone", "language", "language_alone"}
+    controls = {"length", "length_alone", "language", "language_alone"}
+    assert set(frame.benchmark) == {"likelihood", "inference", "own_markers", "attribution", *controls}
+    assert frame[frame.benchmark == "attribution"].groupby("mode").row_id.nunique().to_dict() == {"baseline": 6, "fixed": 6}
     assert frame[frame.benchmark == "likelihood"].groupby("mode").row_id.nunique().tolist() == [24] * 4
     assert frame[frame.benchmark == "length"].answer.notna().all()
     assert not frame.answer.dropna().str.contains("MARKER_LIST>").any()
@@ -130,12 +139,12 @@ def test_every_example_is_kept(checkout: tuple[Config, Layout]) -> None:
 def test_the_report_is_one_file_with_every_part(checkout: tuple[Config, Layout]) -> None:
     page = (checkout[1].evaluated / "report.html").read_text(encoding="utf-8")
     assert re.findall(r"<h2>(.*?)</h2>", page) == [
-        "How much better, and how sure",
         "Does the tail gain more?",
+        "How much better, and how sure",
         "Slice by slice",
         "What the model knows of its own answer",
+        "Which value explains an answer best",
         "Length under control",
-        "Language under control",
         "Answers side by side",
         "What a run of this size cannot show",
         "Where it comes from",
@@ -150,11 +159,39 @@ def test_the_same_inputs_give_the_same_bytes(checkout: tuple[Config, Layout]) ->
     config, layout = checkout
     before = hashes(layout.evaluated)
     bench = stage.load_bench(config, layout)
-    scores = stage.measure(bench)
     again = layout.root / "again"
     again.mkdir()
-    stage.write_results(again, bench, scores, stage.summarize(scores, bench.heldout, config))
+    write_scores(again / "examples.parquet", stage.measure(bench), stage.facts_of(bench))
+    stage.write_results(again, config)
     assert hashes(again) == before
+
+
+def test_everything_is_made_again_from_the_scores(checkout: tuple[Config, Layout], tmp_path: Path) -> None:
+    """No model and no data are there: the scores hold all that metrics, plots and report need."""
+    config, layout = checkout
+    elsewhere = Layout(tmp_path)
+    elsewhere.evaluated.mkdir(parents=True)
+    shutil.copy(layout.evaluated / "examples.parquet", elsewhere.evaluated)
+    stage.from_scores(config, elsewhere)
+    assert hashes(elsewhere.evaluated) == hashes(layout.evaluated)
+    wider = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"confidence": 0.99})})
+    before = read_json(elsewhere.evaluated / "metrics.json")["likelihood"]["nll"]["fixed"]["all"]
+    stage.from_scores(wider, elsewhere)
+    after = read_json(elsewhere.evaluated / "metrics.json")["likelihood"]["nll"]["fixed"]["all"]
+    assert after["lift"] == before["lift"]
+    assert after["low"] < before["low"] < before["high"] < after["high"]
+
+
+def test_what_did_not_run_has_no_part_in_the_report(checkout: tuple[Config, Layout], tmp_path: Path) -> None:
+    config, layout = checkout
+    scores, facts = read_scores(layout.evaluated / "examples.parquet")
+    write_scores(tmp_path / "examples.parquet", [item for item in scores if item.benchmark == "likelihood"], facts)
+    stage.write_results(tmp_path, config)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for absent in ("What the model knows", "explains an answer best", "Length under control", "side by side"):
+        assert absent not in page
+    assert not re.search(r"\bnan\b|\binf\b|None|Undefined", page)
+    assert {path.stem for path in (tmp_path / "plots").iterdir()} == {"lift_by_rarity", "slices", "tendencies"}
 
 
 def test_the_table_and_the_picture(checkout: tuple[Config, Layout], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -189,3 +226,30 @@ def test_no_heldout_rows(checkout: tuple[Config, Layout], tmp_path: Path) -> Non
     write_shards(tmp_path / "data/annotated/rows", rows, annotated_schema(taxonomy))
     with pytest.raises(DataError, match="heldout_fraction"):
         stage.load_bench(config, Layout(tmp_path))
+
+
+def test_dvc_finds_the_columns_of_its_plots(checkout: tuple[Config, Layout]) -> None:
+    root = Path(__file__).parents[2]
+    plots = YAML(typ="safe").load(root / "dvc.yaml")["plots"]
+    for plot in plots:
+        ((name, options),) = plot.items()
+        ((file, column),) = options["y"].items()
+        if name == "reliability":
+            assert not (checkout[1].root / file).exists()  # a random model writes no list, so there is nothing to be sure of
+            continue
+        with (checkout[1].root / file).open(encoding="utf-8") as stream:
+            columns = next(csv.reader(stream))
+        assert {options["x"], column} <= set(columns)
+        template = read_json(root / ".dvc" / "plots" / f"{options['template']}.json")
+        wanted = set(re.findall(r'"field": "([a-z_]+)"', json.dumps(template)))
+        assert wanted <= {*columns, "rev", "measure", "length", "share", "rows", "p"}
+
+
+def test_the_page_for_dvcs_plots_fetches_nothing() -> None:
+    page = subprocess.run(
+        [sys.executable, "infra/plots_page.py", "/dev/stdout"], cwd=Path(__file__).parents[2], capture_output=True, check=True
+    )
+    text = page.stdout.decode()
+    assert "{plot_divs}" in text
+    assert "vegaEmbed" in text
+    assert not re.search(r"<(?:script|link)[^>]+(?:src|href)=", text)

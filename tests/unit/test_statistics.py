@@ -2,33 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from tailmark.evaluate.statistics import holm, paired_interval, sign_flip_test, wilson
+from tailmark.evaluate.statistics import (
+    POWER,
+    contrast_interval,
+    detectable_effect,
+    holm,
+    paired_interval,
+    share_interval,
+    sign_flip_test,
+    slope_interval,
+    wilson,
+)
 
 finite = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
 
 
 def test_agrees_with_scipy() -> None:
-    scipy_stats = pytest.importorskip("scipy.stats")
+    """scipy has no expansion of percentiles, so it is asked for the confidence that ours amounts to."""
     values = np.random.default_rng(1).exponential(1.0, 80) - 0.7
-    ours = paired_interval(values, resamples=20_000, confidence=0.95, seed=0)
-    theirs = scipy_stats.bootstrap((values,), np.mean, n_resamples=20_000, confidence_level=0.95, method="BCa", rng=1).confidence_interval
-    width = theirs.high - theirs.low
-    assert ours.low == pytest.approx(theirs.low, abs=0.03 * width)
-    assert ours.high == pytest.approx(theirs.high, abs=0.03 * width)
+    ours = paired_interval(values, resamples=40_000, confidence=0.95, seed=0)
+    above = stats.norm.cdf(stats.t.ppf(0.975, 79) * (80 / 79) ** 0.5)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=40_000, confidence_level=2 * above - 1, method="percentile", rng=1)
+    low, high = theirs.confidence_interval
+    assert ours.low == pytest.approx(low, abs=0.02 * (high - low))
+    assert ours.high == pytest.approx(high, abs=0.02 * (high - low))
 
 
-def test_a_95_percent_interval_covers_95_percent() -> None:
+DRAWS: dict[str, Callable[[np.random.Generator, int], Any]] = {
+    "normal": lambda random, n: random.normal(0.3, 1.0, n),
+    "long-tailed": lambda random, n: random.standard_t(3, n) + 0.3,
+    "yes or no": lambda random, n: random.choice([-1.0, 0.0, 1.0], n, p=[0.1, 0.5, 0.4]),
+    "skewed": lambda random, n: random.exponential(1.0, n) - 0.7,
+}
+"""Differences with a mean of 0.3."""
+
+
+def coverage(draw: Callable[[np.random.Generator, int], Any], n: int, trials: int, resamples: int) -> float:
     random = np.random.default_rng(2)
-    covered = 0
-    for trial in range(1500):
-        interval = paired_interval(random.normal(0.3, 1.0, 100), resamples=600, confidence=0.95, seed=trial)
-        covered += interval.low <= 0.3 <= interval.high
-    assert 0.93 <= covered / 1500 <= 0.97
+    intervals = (paired_interval(draw(random, n), resamples=resamples, confidence=0.95, seed=trial) for trial in range(trials))
+    return float(np.mean([interval.low <= 0.3 <= interval.high for interval in intervals]))
+
+
+@pytest.mark.parametrize("name", ["normal", "long-tailed", "yes or no"])
+def test_a_95_percent_interval_covers_95_percent(name: str) -> None:
+    assert 0.93 <= coverage(DRAWS[name], 60, 1200, 500) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "n"), [(name, n) for name in DRAWS for n in (16, 24, 64, 250)])
+def test_coverage_over_sizes_and_shapes(name: str, n: int) -> None:
+    """A strongly skewed difference needs more examples than any percentile interval can make up for."""
+    covered = coverage(DRAWS[name], n, 6000, 1000)
+    assert (0.93 if name != "skewed" or n > 64 else 0.89) <= covered <= 0.97
+
+
+@pytest.mark.slow
+def test_false_positives_at_their_nominal_rate() -> None:
+    random = np.random.default_rng(8)
+    families = [
+        [sign_flip_test(random.standard_t(3, 40), resamples=999, seed=trial * 10 + one) for one in range(10)] for trial in range(600)
+    ]
+    assert np.mean([p < 0.05 for family in families for p in family]) == pytest.approx(0.05, abs=0.01)
+    assert np.mean([min(holm(family)) < 0.05 for family in families]) == pytest.approx(0.05, abs=0.025)
 
 
 def test_clusters_widen_the_interval_to_its_true_width() -> None:
@@ -159,8 +203,7 @@ def test_wilson_holds_the_share_and_stays_in_bounds(n: int, share: float, confid
 
 
 def test_wilson_agrees_with_scipy() -> None:
-    scipy_stats = pytest.importorskip("scipy.stats")
-    theirs = scipy_stats.binomtest(13, 60).proportion_ci(0.95, method="wilson")
+    theirs = stats.binomtest(13, 60).proportion_ci(0.95, method="wilson")
     ours = wilson(13, 60, 0.95)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
 
@@ -172,3 +215,84 @@ def test_equal_yes_no_differences_claim_no_certainty(value: float) -> None:
     margin = 1 - wilson(6, 6, 0.95).low
     assert (found.low, found.high) == (max(value - margin, -1), min(value + margin, 1))
     assert margin > 0.3
+
+
+def test_the_contrast_of_two_groups_covers_their_difference() -> None:
+    random = np.random.default_rng(9)
+    first = [place < 20 for place in range(60)]
+    covered = 0
+    for trial in range(400):
+        values = random.normal(0, 1.0, 60) + 0.8 * np.array(first)
+        found = contrast_interval(values, first, resamples=500, confidence=0.95, seed=trial)
+        assert found is not None
+        covered += found.low <= 0.8 <= found.high
+    assert 0.92 <= covered / 400 <= 0.98
+
+
+def test_the_contrast_is_the_difference_of_the_means() -> None:
+    found = contrast_interval([1.0, 3.0, 5.0, 9.0], [True, True, False, False], resamples=200, confidence=0.9, seed=0)
+    assert found is not None
+    assert found.mean == pytest.approx(2.0 - 7.0)
+    assert contrast_interval([1.0, 2.0, 3.0], [True, False, False], resamples=50, confidence=0.9, seed=0) is None
+    assert contrast_interval([1.0] * 4, [True, True, False, False], resamples=50, confidence=0.9, seed=0, clusters=list("aabc")) is None
+
+
+def test_the_slope_agrees_with_scipy_and_covers() -> None:
+    random = np.random.default_rng(10)
+    x = random.choice([0.0, 1.0, 2.0, 2.5], 80)
+    covered = 0
+    for trial in range(300):
+        y = 0.4 * x + random.normal(0, 1.0, 80)
+        found = slope_interval(x, y, resamples=400, confidence=0.95, seed=trial)
+        assert found is not None
+        assert found.mean == pytest.approx(stats.linregress(x, y).slope)
+        covered += found.low <= 0.4 <= found.high
+    assert 0.91 <= covered / 300 <= 0.985
+
+
+def test_there_is_no_slope_where_nothing_varies() -> None:
+    assert slope_interval([1.0] * 9, range(9), resamples=50, confidence=0.9, seed=0) is None  # type: ignore[arg-type]
+    assert slope_interval([0.0, 1.0], [0.0, 1.0], resamples=50, confidence=0.9, seed=0) is None
+
+
+def test_the_detectable_effect_is_found_as_often_as_it_says() -> None:
+    """Of samples with just that effect, the share whose t-test is significant is the power."""
+    random = np.random.default_rng(11)
+    effect = detectable_effect(random.normal(0, 1.0, 30), confidence=0.95)
+    assert effect is not None
+    standard = (stats.t.ppf(0.975, 29) + stats.t.ppf(POWER, 29)) / 30**0.5
+    p_values = stats.ttest_1samp(random.normal(standard, 1.0, (4000, 30)), 0, axis=1).pvalue
+    assert np.mean(p_values < 0.05) == pytest.approx(POWER, abs=0.03)
+    assert effect == pytest.approx(standard, rel=0.35)  # known only as well as the spread of 30 numbers is
+
+
+def test_copies_detect_no_more_than_what_they_copy() -> None:
+    values = np.random.default_rng(12).normal(0, 1.0, 30)
+    clusters = [str(number) for number in range(30) for _ in range(4)]
+    once = detectable_effect(values, confidence=0.95)
+    assert detectable_effect(np.repeat(values, 4), confidence=0.95, clusters=clusters) == pytest.approx(once)
+    assert detectable_effect(values[:1], confidence=0.95) is None
+    assert detectable_effect([0.25] * 5, confidence=0.95) is None
+
+
+def test_a_share_of_clusters_is_worth_as_many_examples_as_clusters() -> None:
+    right = [True] * 12 + [False] * 8
+    clusters = [str(number) for number in range(20) for _ in range(5)]
+    together = share_interval([value for value in right for _ in range(5)], confidence=0.95, clusters=clusters)
+    once = wilson(12, 20, 0.95)
+    assert (together.mean, together.n) == (0.6, 100)
+    assert together.high - together.low == pytest.approx(once.high - once.low, rel=0.03)
+    apart = share_interval(right, confidence=0.95)
+    assert (apart.low, apart.high) == pytest.approx((once.low, once.high), rel=0.03)
+    assert share_interval([True] * 6, confidence=0.95, clusters=["a"] * 6).low == pytest.approx(wilson(1, 1, 0.95).low)
+
+
+def test_shares_of_clusters_cover() -> None:
+    random = np.random.default_rng(13)
+    clusters = [str(number) for number in range(40) for _ in range(3)]
+    covered = 0
+    for _ in range(1000):
+        chances = np.repeat(random.beta(2, 2, 40), 3)
+        found = share_interval(list(random.random(120) < chances), confidence=0.95, clusters=clusters)
+        covered += found.low <= 0.5 <= found.high
+    assert 0.93 <= covered / 1000 <= 0.975

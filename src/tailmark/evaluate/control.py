@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from tailmark.console import say
 from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.sample import Row
-from tailmark.evaluate.scores import Benchmark, Score, ScoredMode
+from tailmark.evaluate.scores import Score, ScoredMode
 from tailmark.files import sha256_json
 from tailmark.generate.decode import Answer, Request
 from tailmark.measure.language import CODES, lines_in_language, measure_language
@@ -82,7 +82,7 @@ def language_control(bench: Bench) -> list[Score]:
     plain = [row.messages for row in rows]
     told = [_with_words(row, LANGUAGE_WORDS, lang) for row, lang in zip(rows, langs, strict=True)]
     given = [MarkerList({LANG: lang}) for lang in langs]
-    asked: list[tuple[Benchmark, ScoredMode, list[Messages]]] = [("language", mode, told) for mode in _control_modes(bench)]
+    asked: list[tuple[str, ScoredMode, list[Messages]]] = [("language", mode, told) for mode in _control_modes(bench)]
     if "fixed" in bench.config.evaluate.modes:
         asked += [("language_alone", "baseline", plain), ("language_alone", "fixed", plain)]
     scores = []
@@ -113,19 +113,25 @@ def _has_limit(row: Row, bench: Bench) -> bool:
     return limit is not None and _SHORTEST_LIMIT <= float(limit) <= bench.config.evaluate.max_new_tokens / 2 and row.lang not in _NO_SPACES
 
 
-def _length_scores(
-    row: Row, benchmark: Benchmark, mode: ScoredMode, messages: Messages, given: MarkerList | None, answer: Answer
-) -> list[Score]:
-    target = float(row.markers[LENGTH])
-    tokens = measure_lengths(answer.text, row.lang).tokens
-    values = {
-        "violation": float(len(_WORD.findall(answer.text)) > target),
+def _length_scores(row: Row, benchmark: str, mode: ScoredMode, messages: Messages, given: MarkerList | None, answer: Answer) -> list[Score]:
+    values = length_values(answer.text, row.lang, float(row.markers[LENGTH]))
+    prompt = messages[-1]["content"]
+    return [Score(row, benchmark, mode, name, value, prompt, answer.text, given or {}, answer.markers) for name, value in values.items()]
+
+
+def length_values(text: str, lang: str | None, target: float) -> dict[str, float]:
+    """Scores of an answer's length.
+
+    `violation`: whether it has more words than `target`, as the paper counts; `violation_tokens`: more tokens, in the unit of
+    `length_tokens`; `error`: |tokens - target| / target, which counts an answer that is too short as well; `tokens`: its length.
+    """
+    tokens = measure_lengths(text, lang).tokens
+    return {
+        "violation": float(len(_WORD.findall(text)) > target),
         "violation_tokens": float(tokens > target),
         "error": abs(tokens - target) / target,
         "tokens": float(tokens),
     }
-    prompt = messages[-1]["content"]
-    return [Score(row, benchmark, mode, name, value, prompt, answer.text, given or {}, answer.markers) for name, value in values.items()]
 
 
 def control_languages(bench: Bench) -> list[str]:
@@ -145,8 +151,8 @@ def _asks_in_english(row: Row) -> bool:
 
 
 def _control_modes(bench: Bench) -> list[ScoredMode]:
-    """`wrong` has no meaning here: there is no request it could go against."""
-    return ["baseline", *(mode for mode in bench.config.evaluate.modes if mode != "wrong")]
+    """Words against the marker: the other modes say nothing more here, and `wrong` has no request it could go against."""
+    return ["baseline", *(mode for mode in bench.config.evaluate.modes if mode in ("inferred", "fixed"))]
 
 
 def _with_words(row: Row, templates: Sequence[str], value: MarkerValue) -> Messages:

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from tailmark.config import Config
 from tailmark.errors import DataError
 from tailmark.files import sha256_json, sha256_tree
+from tailmark.generate.modes import shuffled
 from tailmark.layout import Layout
 from tailmark.longtail import tail_values
 from tailmark.records import HELDOUT, TRAIN, Record, annotated_schema, read_rows
 from tailmark.taxonomy import MarkerList, MarkerValue, Taxonomy
-
-SLICE_MARKERS = ("domain", "task", "lang")
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Row:
 
     Attributes:
         markers: its values of the markers the marked model was trained with.
-        labels: its values of `SLICE_MARKERS`, whether or not the model was trained with them.
+        labels: its values of all categorical markers, whether or not the model was trained with them: its slices.
         tail: whether its value of the long-tail marker is a tail value.
         group: what rows made from one source text share; they are no independent examples.
     """
@@ -53,7 +52,7 @@ class HeldOut:
 
     Attributes:
         rows: sorted by id.
-        trained: per marker of `SLICE_MARKERS` and the long-tail marker, training rows by value.
+        trained: per categorical marker, training rows by value.
         tail: the tail values of the long-tail marker.
         train_rows: number of training rows.
         digest: hash of the annotated rows' shards.
@@ -76,7 +75,7 @@ def read_heldout(config: Config, layout: Layout, taxonomy: Taxonomy, names: Sequ
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     tail_column: list[str | None] = []
     heldout: list[Record] = []
-    sliced = {*SLICE_MARKERS, config.longtail.marker}
+    sliced = [name for name, spec in taxonomy.markers.items() if spec.values]
     for record in read_rows(folder, annotated_schema(taxonomy)):
         if record["split"] == TRAIN:
             tail_column.append(record["markers"].get(config.longtail.marker))
@@ -88,19 +87,20 @@ def read_heldout(config: Config, layout: Layout, taxonomy: Taxonomy, names: Sequ
     if not heldout:
         raise DataError("No row is held out, so nothing can be evaluated.", where=str(folder), fix="set `ingest.heldout_fraction` above 0")
     tail = tail_values(tail_column, config.longtail.threshold)
-    rows = tuple(_row(record, names, config.longtail.marker, tail) for record in sorted(heldout, key=lambda item: str(item["id"])))
+    ordered = sorted(heldout, key=lambda item: str(item["id"]))
+    rows = tuple(_row(record, names, sliced, record["markers"].get(config.longtail.marker) in tail) for record in ordered)
     return HeldOut(rows, {name: dict(values) for name, values in counts.items()}, tail, len(tail_column), sha256_tree(folder))
 
 
-def _row(record: Record, names: Sequence[str], tail_marker: str, tail: frozenset[str]) -> Row:
+def _row(record: Record, names: Sequence[str], sliced: Sequence[str], tail: bool) -> Row:
     values: dict[str, MarkerValue | None] = record["markers"]
     return Row(
         id=record["id"],
         messages=tuple({"role": message["role"], "content": message["content"]} for message in record["prompt"]),
         completion=record["completion"],
         markers=MarkerList(values).only(set(names)),
-        labels={name: str(values[name]) for name in {*SLICE_MARKERS, tail_marker} if values.get(name) is not None},
-        tail=values.get(tail_marker) in tail,
+        labels={name: str(values[name]) for name in sliced if values.get(name) is not None},
+        tail=tail,
         group=_group(record),
     )
 
@@ -124,21 +124,5 @@ def draw(rows: Iterable[Row], count: int, *, seed: int, purpose: str) -> list[Ro
 
 
 def shuffled_markers(rows: Sequence[Row], seed: int) -> list[MarkerList]:
-    """Per row its markers with values of other rows: which markers it has stays, and no value is its own where that is possible.
-
-    Rows are put in order of their values and each takes the value half the rows (or the largest group, if that is more) away,
-    which leaves as few equal as can be.
-    """
-    result: list[dict[str, MarkerValue]] = [{} for _ in rows]
-    for name in sorted({name for row in rows for name in row.markers}):
-        places = [place for place, row in enumerate(rows) if name in row.markers]
-        places.sort(key=lambda place: (_order(rows[place].markers[name]), sha256_json([seed, name, rows[place].id])))
-        values = [rows[place].markers[name] for place in places]
-        step = max(len(values) // 2, *Counter(values).values())
-        for position, place in enumerate(places):
-            result[place][name] = values[(position + step) % len(values)]
-    return [MarkerList(values) for values in result]
-
-
-def _order(value: MarkerValue) -> tuple[float, str]:
-    return (0.0, value) if isinstance(value, str) else (float(value), "")
+    """Per row its markers with values of other rows (`generate.modes.shuffled`)."""
+    return [MarkerList(item) for item in shuffled([row.markers for row in rows], [row.id for row in rows], seed)]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-import pyarrow as pa
-
-from tailmark.evaluate.sample import SLICE_MARKERS, Row
+from tailmark.config import Mode
+from tailmark.evaluate.sample import Row
 from tailmark.layout import Arm
 
-Benchmark = Literal["likelihood", "inference", "own_markers", "length", "length_alone", "language", "language_alone"]
-ScoredMode = Literal["baseline", "inferred", "fixed", "wrong"]
+ScoredMode = Literal["baseline"] | Mode
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Measure:
         higher_is_better: decides the sign of the lift, which is always positive where the marked model is better.
     """
 
-    benchmark: Benchmark
+    benchmark: str
     score: str
     title: str
     unit: str
@@ -51,6 +48,21 @@ MEASURES = (
 )
 """The baseline writes no markers: `own_markers` holds the marked model against always naming the value most frequent in training."""
 
+_OF_MARKERS = {"own_markers": "Right {} written", "attribution": "Right {} told from the answer"}
+"""Benchmarks whose scores are named by markers, which a taxonomy chooses."""
+
+
+def measures_of(scores: Iterable[Score], others: Sequence[Measure] = ()) -> tuple[Measure, ...]:
+    """What these scores compare: `MEASURES`, those of further markers, and `others` (of the benchmarks that options name)."""
+    named = sorted({(item.benchmark, item.score) for item in scores if item.benchmark in _OF_MARKERS})
+    known = {(item.benchmark, item.score) for item in MEASURES}
+    further = [
+        Measure(benchmark, marker, _OF_MARKERS[benchmark].format(marker), "share", higher_is_better=True)
+        for benchmark, marker in named
+        if (benchmark, marker) not in known
+    ]
+    return (*MEASURES, *further, *others)
+
 
 @dataclass(frozen=True)
 class Score:
@@ -65,7 +77,7 @@ class Score:
     """
 
     row: Row
-    benchmark: Benchmark
+    benchmark: str
     mode: ScoredMode
     score: str
     value: float
@@ -78,42 +90,6 @@ class Score:
     def arm(self) -> Arm:
         """Which model."""
         return "baseline" if self.mode == "baseline" else "marked"
-
-
-_REQUIRED = ("row_id", "benchmark", "arm", "mode", "score", "prompt", "reference", "given", "written")
-_OPTIONAL = ("answer", *SLICE_MARKERS)
-
-EXAMPLES = pa.schema(
-    [pa.field(name, pa.string(), nullable=False) for name in _REQUIRED]
-    + [pa.field(name, pa.string()) for name in _OPTIONAL]
-    + [pa.field("value", pa.float64(), nullable=False), pa.field("tail", pa.bool_(), nullable=False)]
-)
-"""`examples.parquet`: `given` (markers in the prompt) and `written` (by the model) are JSON objects."""
-
-
-def example_table(scores: Sequence[Score]) -> pa.Table:
-    """All scores as a table of schema `EXAMPLES`, in a fixed order."""
-    ordered = sorted(scores, key=lambda item: (item.benchmark, item.score, item.row.id, item.mode))
-    return pa.Table.from_pylist([_example(item) for item in ordered], schema=EXAMPLES)
-
-
-def _example(score: Score) -> dict[str, object]:
-    row = score.row
-    return {
-        "row_id": row.id,
-        "benchmark": score.benchmark,
-        "arm": score.arm,
-        "mode": score.mode,
-        "score": score.score,
-        "value": round(score.value, 6),
-        "tail": row.tail,
-        **{name: row.labels.get(name) for name in SLICE_MARKERS},
-        "prompt": score.prompt or row.question,
-        "reference": row.completion,
-        "answer": score.answer,
-        "given": json.dumps(dict(score.given), ensure_ascii=False, sort_keys=True),
-        "written": json.dumps(dict(score.written), ensure_ascii=False, sort_keys=True),
-    }
 
 
 @dataclass(frozen=True)
@@ -136,3 +112,9 @@ def pairs(scores: Iterable[Score], measure: Measure, mode: ScoredMode) -> list[P
         for _, found in sorted(values.items())
         if mode in found and "baseline" in found
     ]
+
+
+def modes_of(scores: Iterable[Score], measure: Measure) -> list[Mode]:
+    """The modes in which a measure was taken, in their usual order."""
+    found = {item.mode for item in scores if (item.benchmark, item.score) == (measure.benchmark, measure.score)}
+    return [mode for mode in get_args(Mode) if mode in found]

@@ -1,18 +1,23 @@
-"""How sure a difference is: paired bootstrap intervals, sign-flip tests, Holm's correction, Wilson intervals.
+"""How sure a difference is: paired bootstrap intervals, sign-flip tests, Holm's correction, detectable effects, intervals of shares.
 
-All randomness comes from the seed given, so the same scores give the same intervals.
+All randomness comes from the seed given, so the same scores give the same intervals. Examples that share a source text are one
+cluster: clusters are drawn, flipped and counted whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 Floats = NDArray[np.float64]
+
+POWER = 0.8
+"""Of the test that a minimum detectable effect is stated for."""
 
 _NORMAL = NormalDist()
 _CHUNK = 4_000_000
@@ -38,7 +43,10 @@ def paired_interval(
     clusters: Sequence[str] | None = None,
     yes_no: bool = False,
 ) -> Interval:
-    """The mean of paired differences with its bootstrap interval (Efron 1987: bias-corrected and accelerated).
+    """The mean of paired differences with its bootstrap interval.
+
+    The percentiles are those of a Student distribution (Hesterberg 2015, "What teachers should know about the bootstrap", section
+    5.3): a plain percentile interval is too narrow by the factor that turns a normal interval into Student's.
 
     Args:
         differences: one per example, marked minus baseline or the other way round; at least one.
@@ -47,27 +55,81 @@ def paired_interval(
             the interval is then as wide as Wilson's for a share of k out of k clusters.
     """
     values = np.asarray(differences, dtype=np.float64)
-    sums, counts = _cluster_sums(values, clusters)
-    mean = float(sums.sum() / counts.sum())
-    if len(sums) < 2 or np.ptp(sums / counts) == 0:
-        return _constant_interval(mean, len(sums), len(values), confidence) if yes_no else Interval(mean, mean, mean, len(values))
-    means = np.sort(_resampled_means(sums, counts, resamples, seed))
-    shares = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-    low, high = np.quantile(means, _bca_shares(shares, means, mean, sums, counts))
-    return Interval(mean, float(low), float(high), len(values))
+    sums = _cluster_sums(np.stack([values, np.ones_like(values)], 1), clusters)
+    mean, n = float(_ratio(sums.sum(0))), len(values)
+    if len(sums) < 2 or np.ptp(_ratio(sums)) == 0:
+        margin = 1 - wilson(len(sums), len(sums), confidence).low if yes_no else 0.0
+        return Interval(mean, max(mean - margin, -1.0) if yes_no else mean, min(mean + margin, 1.0) if yes_no else mean, n)
+    low, high = percentiles(_drawn(sums, _ratio, resamples, seed), len(sums), confidence)
+    return Interval(mean, low, high, n)
 
 
-def _constant_interval(mean: float, draws: int, n: int, confidence: float) -> Interval:
-    margin = 1 - wilson(draws, draws, confidence).low
-    return Interval(mean, max(mean - margin, -1.0), min(mean + margin, 1.0), n)
+def _ratio(sums: Floats) -> Floats:
+    """Sums of values and of examples, in the last axis, to means."""
+    means: Floats = sums[..., 0] / sums[..., 1]
+    return means
 
 
-def _cluster_sums(values: Floats, clusters: Sequence[str] | None) -> tuple[Floats, Floats]:
-    """Per cluster the sum and the number of its values; without clusters each value is one."""
+def contrast_interval(
+    differences: Sequence[float] | Floats,
+    first: Sequence[bool],
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    clusters: Sequence[str] | None = None,
+) -> Interval | None:
+    """Mean of the examples marked `first` less the mean of the others (e.g. lift in the tail less lift in the head), as `paired_interval`.
+
+    None where either side has fewer than two clusters.
+    """
+    values, inside = np.asarray(differences, dtype=np.float64), np.asarray(first, dtype=np.float64)
+    sums = _cluster_sums(np.stack([values * inside, inside, values * (1 - inside), 1 - inside], 1), clusters)
+    smaller = int(min(np.count_nonzero(sums[:, 1]), np.count_nonzero(sums[:, 3])))
+    if smaller < 2:
+        return None
+
+    def contrast(totals: Floats) -> Floats:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            difference: Floats = _ratio(totals[..., :2]) - _ratio(totals[..., 2:])
+        return difference
+
+    low, high = percentiles(_drawn(sums, contrast, resamples, seed), smaller, confidence)
+    return Interval(float(contrast(sums.sum(0))), low, high, len(values))
+
+
+def slope_interval(
+    x: Sequence[float] | Floats,
+    y: Sequence[float] | Floats,
+    *,
+    resamples: int,
+    confidence: float,
+    seed: int,
+    clusters: Sequence[str] | None = None,
+) -> Interval | None:
+    """The slope of the least-squares line through the examples, as `paired_interval`; None where x does not vary between clusters."""
+    across, up = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    sums = _cluster_sums(np.stack([np.ones_like(across), across, up, across**2, across * up], 1), clusters)
+    if len(sums) < 3 or np.ptp(sums[:, 1] / sums[:, 0]) == 0:
+        return None
+
+    def slope(totals: Floats) -> Floats:
+        n, of_x, of_y, of_xx, of_xy = np.moveaxis(totals, -1, 0)
+        spread = n * of_xx - of_x**2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Floats = np.where(spread > 1e-9 * n * n, (n * of_xy - of_x * of_y) / spread, np.nan)
+        return found
+
+    low, high = percentiles(_drawn(sums, slope, resamples, seed), len(sums) - 1, confidence)
+    return Interval(float(slope(sums.sum(0))), low, high, len(across))
+
+
+def _cluster_sums(columns: Floats, clusters: Sequence[str] | None) -> Floats:
+    """Per cluster the sums of the columns, (clusters, columns); without clusters each example is one."""
     if clusters is None:
-        return values, np.ones_like(values)
+        return columns
     places = cluster_places(clusters)
-    return np.bincount(places, weights=values).astype(np.float64), np.bincount(places).astype(np.float64)
+    return np.stack([np.bincount(places, weights=column) for column in columns.T], 1)
 
 
 def cluster_places(clusters: Sequence[str]) -> NDArray[np.int64]:
@@ -76,32 +138,32 @@ def cluster_places(clusters: Sequence[str]) -> NDArray[np.int64]:
     return np.array([numbers[name] for name in clusters], dtype=np.int64)
 
 
-def _resampled_means(sums: Floats, counts: Floats, resamples: int, seed: int) -> Floats:
-    random = np.random.default_rng(seed)
-    size = len(sums)
+def _chunks(resamples: int, size: int) -> Iterator[int]:
+    """How many resamples of `size` draws to make at a time."""
     per_chunk = max(1, _CHUNK // size)
-    means = []
-    for start in range(0, resamples, per_chunk):
-        drawn = random.integers(0, size, (min(per_chunk, resamples - start), size))
-        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-    return np.concatenate(means)
+    yield from (min(per_chunk, resamples - start) for start in range(0, resamples, per_chunk))
 
 
-def _bca_shares(shares: Floats, means: Floats, mean: float, sums: Floats, counts: Floats) -> Floats:
-    """The percentiles to read after correction for bias and skew."""
-    below = (np.count_nonzero(means < mean) + np.count_nonzero(means <= mean)) / (2 * len(means))
-    if not 0 < below < 1:
-        return shares
-    bias = _NORMAL.inv_cdf(below)
-    left_out = (sums.sum() - sums) / (counts.sum() - counts)
-    deviations = left_out.mean() - left_out
-    spread = float((deviations**2).sum())
-    acceleration = float((deviations**3).sum()) / (6 * spread**1.5) if spread else 0.0
-    corrected = []
-    for share in shares:
-        score = bias + _NORMAL.inv_cdf(float(share))
-        corrected.append(_NORMAL.cdf(bias + score / (1 - acceleration * score)))
-    return np.asarray(corrected)
+def _drawn(sums: Floats, statistic: Callable[[Floats], Floats], resamples: int, seed: int) -> Floats:
+    """The statistic of as many clusters drawn with replacement, `resamples` times; a statistic of their sums, (..., columns)."""
+    random, size = np.random.default_rng(seed), len(sums)
+    found = []
+    for count in _chunks(resamples, size):
+        drawn = random.integers(0, size, (count, size)) + size * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size)
+        found.append(statistic(times @ sums))
+    return np.concatenate(found)
+
+
+def percentiles(values: Floats, clusters: int, confidence: float) -> tuple[float, float]:
+    """Low and high end of resampled values, from two clusters on, with the percentiles of a Student distribution (see `paired_interval`).
+
+    A resample for which the statistic does not exist (nan) is left out.
+    """
+    quantile = student.ppf((1 + confidence) / 2, clusters - 1) * (clusters / (clusters - 1)) ** 0.5
+    above = _NORMAL.cdf(float(quantile))
+    low, high = np.nanquantile(values, [1 - above, above])
+    return float(low), float(high)
 
 
 def sign_flip_test(differences: Sequence[float] | Floats, *, resamples: int, seed: int, clusters: Sequence[str] | None = None) -> float:
@@ -111,18 +173,43 @@ def sign_flip_test(differences: Sequence[float] | Floats, *, resamples: int, see
         differences: one per pair; at least one.
         clusters: per pair, what it shares with others: the signs of a cluster flip together, so that a single one has p = 1.
     """
-    values, _ = _cluster_sums(np.asarray(differences, dtype=np.float64), clusters)
+    values = _cluster_sums(np.asarray(differences, dtype=np.float64)[:, None], clusters)[:, 0]
     observed = abs(values.sum())
     if observed == 0:
         return 1.0
     random = np.random.default_rng(seed)
-    per_chunk = max(1, _CHUNK // len(values))
     extreme = 0
-    for start in range(0, resamples, per_chunk):
-        signs = random.integers(0, 2, (min(per_chunk, resamples - start), len(values))) * 2 - 1
+    for count in _chunks(resamples, len(values)):
+        signs = random.integers(0, 2, (count, len(values))) * 2 - 1
         # Rounding must not make an arrangement equal to the observed one look smaller.
         extreme += int(np.count_nonzero(np.abs(signs @ values) >= observed * (1 - 1e-12)))
     return (extreme + 1) / (resamples + 1)
+
+
+def detectable_effect(differences: Sequence[float] | Floats, *, confidence: float, clusters: Sequence[str] | None = None) -> float | None:
+    """The smallest mean difference that examples like these would show with a power of `POWER`, at this confidence.
+
+    Bloom's minimum detectable effect (1995): the standard error, of cluster means weighed by their examples, times the sum of two Student
+    quantiles. None where it cannot be told: fewer than two clusters, or no spread.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    sums = _cluster_sums(np.stack([values, np.ones_like(values)], 1), clusters)
+    error = _standard_error(sums)
+    if not error:
+        return None
+    degrees = len(sums) - 1
+    return error * float(student.ppf((1 + confidence) / 2, degrees) + student.ppf(POWER, degrees))
+
+
+def _standard_error(sums: Floats) -> float:
+    """Of the mean, from the sums of values and of examples of each cluster (linearised); 0 where it cannot be told."""
+    count = len(sums)
+    if count < 2:
+        return 0.0
+    total = sums.sum(0)
+    residuals = sums[:, 0] - sums[:, 1] * _ratio(total)
+    spread = float((residuals**2).sum()) * count / (count - 1)
+    return spread**0.5 / float(total[1]) if spread > 1e-18 * total[1] ** 2 else 0.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -136,10 +223,25 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def wilson(successes: int, n: int, confidence: float) -> Interval:
-    """A share with its Wilson score interval (Wilson 1927); `n` at least 1."""
+def wilson(successes: float, n: float, confidence: float) -> Interval:
+    """A share with its Wilson score interval (Wilson 1927); `n` above 0."""
     z = _NORMAL.inv_cdf((1 + confidence) / 2)
     share = successes / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * ((share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5)
-    return Interval(share, max(0.0, centre - half), min(1.0, centre + half), n)
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half), round(n))
+
+
+def share_interval(right: Sequence[bool], *, confidence: float, clusters: Sequence[str] | None = None) -> Interval:
+    """A share with its Wilson interval, for the number of independent examples that clusters of them are worth (Korn and Graubard 1998).
+
+    That number is the examples' divided by the design effect, and between the number of clusters and that of the examples.
+    """
+    values = np.asarray(right, dtype=np.float64)
+    sums = _cluster_sums(np.stack([values, np.ones_like(values)], 1), clusters)
+    share, n = float(values.mean()), len(values)
+    error = _standard_error(sums)
+    worth = share * (1 - share) / error**2 if error else float(len(sums))
+    worth = min(max(worth, float(len(sums))), float(n))
+    found = wilson(share * worth, worth, confidence)
+    return Interval(share, found.low, found.high, n)

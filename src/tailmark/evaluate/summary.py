@@ -2,81 +2,100 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from tailmark.config import Config
-from tailmark.evaluate.sample import SLICE_MARKERS, HeldOut, Row
-from tailmark.evaluate.scores import MEASURES, Measure, Pair, Score, pairs
-from tailmark.evaluate.statistics import cluster_places, holm, paired_interval, sign_flip_test, wilson
+from tailmark.evaluate.marker_metrics import inference_metrics
+from tailmark.evaluate.sample import Row
+from tailmark.evaluate.scores import MEASURES, Measure, Pair, Score, modes_of, pairs
+from tailmark.evaluate.statistics import contrast_interval, detectable_effect, holm, paired_interval, sign_flip_test, slope_interval
+from tailmark.evaluate.store import DIGITS, Facts
+from tailmark.longtail import frequency_bins
 
 MIN_SLICE = 8
 """Fewest source texts of the rows of a slice that is reported: below, an interval says nothing."""
 
-DIGITS = 6
+TAIL_MINUS_HEAD, RARITY, DECILE = "tail_minus_head", "rarity", "decile"
 Metrics = dict[str, Any]
 
 
-def summarize(scores: Sequence[Score], heldout: HeldOut, config: Config) -> Metrics:
-    """All metrics as one nested mapping of numbers.
+def summarize(scores: Sequence[Score], facts: Facts, config: Config, measures: Sequence[Measure] = MEASURES) -> Metrics:
+    """All metrics as one nested mapping of numbers; `measures`: what is compared.
 
-    Keys: `rows`; `inference/<marker>`; `<benchmark>/<score>/<mode>/<slice>`, where a slice is `all`, `head`, `tail` or
-    `<marker>/<value>` and holds `lift` with `low` and `high`, both arms' means, `p`, `p_holm` and `n`.
+    Keys: `rows`; `inference/<marker>`; `<benchmark>/<score>/<mode>/<slice>`, where a slice is `all`, `head`, `tail`, `decile/<number>` or
+    `<marker>/<value>` and holds `lift` with `low` and `high`, both arms' means, `p`, `p_holm`, `mde` and `n`. Beside the slices
+    `tail_minus_head` holds the difference of the two lifts, and `rarity/<marker>` how much the lift grows for every tenfold fewer
+    training rows, each with its interval.
     """
-    metrics: Metrics = {
-        "rows": _row_counts(scores, heldout),
-        "inference": _inference(scores, config),
-    }
-    for measure in MEASURES:
-        for mode in config.evaluate.modes:
-            found = pairs(scores, measure, mode)
+    metrics: Metrics = {"rows": _row_counts(scores, facts), "inference": inference_metrics(scores, config)}
+    by_measure: dict[tuple[str, str], list[Score]] = defaultdict(list)
+    for item in scores:
+        by_measure[item.benchmark, item.score].append(item)
+    for measure in measures:
+        own = by_measure[measure.benchmark, measure.score]
+        for mode in modes_of(own, measure):
+            found = pairs(own, measure, mode)
             if _texts(found) >= 2:
-                metrics.setdefault(measure.benchmark, {}).setdefault(measure.score, {})[mode] = _slices(found, measure, config)
+                entries = _slices(found, measure, facts, config) | _tendencies(found, measure, facts, config)
+                metrics.setdefault(measure.benchmark, {}).setdefault(measure.score, {})[mode] = entries
     return metrics
 
 
-def _row_counts(scores: Sequence[Score], heldout: HeldOut) -> dict[str, int]:
+def _row_counts(scores: Sequence[Score], facts: Facts) -> dict[str, int]:
     rows: dict[str, set[str]] = defaultdict(set)
     for item in scores:
         rows[item.benchmark].add(item.row.id)
     counts = {name: len(ids) for name, ids in sorted(rows.items())}
-    tail = sum(row.tail for row in heldout.rows)
-    return {**counts, "heldout": len(heldout.rows), "heldout_tail": tail, "train": heldout.train_rows}
+    return {**counts, "heldout": facts.heldout, "heldout_tail": facts.heldout_tail, "train": facts.train_rows}
 
 
-def slices_of(row: Row) -> Iterator[tuple[str, str]]:
-    """The slices a row is in, as (group, value)."""
+def slices_of(row: Row, deciles: Mapping[str, int], marker: str) -> Iterator[tuple[str, str]]:
+    """The slices a row is in, as (group, value); `deciles`: of the values of the long-tail `marker`."""
     yield "all", "all"
     yield "frequency", "tail" if row.tail else "head"
-    for name in SLICE_MARKERS:
-        if name in row.labels:
-            yield name, row.labels[name]
+    if (number := deciles.get(row.labels.get(marker, ""))) is not None:
+        yield DECILE, f"{number:02d}"
+    yield from sorted(row.labels.items())
 
 
 def _texts(group: Sequence[Pair]) -> int:
     return len({pair.row.group for pair in group})
 
 
-def _slices(found: Sequence[Pair], measure: Measure, config: Config) -> Metrics:
-    """Lift, interval and means of every slice of enough texts; p-values are corrected over the slices of the mode."""
+def _slices(found: Sequence[Pair], measure: Measure, facts: Facts, config: Config) -> Metrics:
+    """Lift, interval and means of every slice of enough texts, but not all; p-values are corrected over the slices of the mode.
+
+    Deciles are no slices of their own: they put values of the long-tail marker together, to be read in their order.
+    """
+    marker = config.longtail.marker
+    deciles = frequency_bins(facts.trained.get(marker, {}), config.evaluate.deciles) if config.evaluate.deciles else {}
     groups: dict[tuple[str, str], list[Pair]] = defaultdict(list)
     for pair in found:
-        for key in slices_of(pair.row):
+        for key in slices_of(pair.row, deciles, marker):
             groups[key].append(pair)
-    kept = {key: group for key, group in sorted(groups.items()) if key[0] == "all" or _texts(group) >= MIN_SLICE}
-    entries = {key: _lift(group, measure, config) for key, group in kept.items()}
-    sliced = [key for key in entries if key[0] != "all"]
+    entries = {key: _lift(group, measure, config) for key, group in sorted(groups.items()) if _is_slice(key[0], group, found)}
+    sliced = [key for key in entries if key[0] not in ("all", DECILE)]
     for key, corrected in zip(sliced, holm([entries[key]["p"] for key in sliced]), strict=True):
         entries[key]["p_holm"] = round(corrected, DIGITS)
+    return _nested(entries)
+
+
+def _is_slice(name: str, group: Sequence[Pair], found: Sequence[Pair]) -> bool:
+    """Whether a slice has enough texts to be reported; a marker's value that all rows have is none."""
+    return name == "all" or (_texts(group) >= MIN_SLICE and (name == "frequency" or len(group) < len(found)))
+
+
+def _nested(entries: Mapping[tuple[str, str], Mapping[str, float]]) -> Metrics:
     nested: Metrics = {}
-    for (group_name, value), entry in entries.items():
-        if group_name in ("all", "frequency"):
+    for (group, value), entry in entries.items():
+        if group in ("all", "frequency"):
             nested[value] = entry
         else:
-            nested.setdefault(group_name, {})[value] = entry
+            nested.setdefault(group, {})[value] = entry
     return nested
 
 
@@ -84,58 +103,41 @@ def _lift(group: Sequence[Pair], measure: Measure, config: Config) -> dict[str, 
     options = config.evaluate
     lifts = [measure.lift(pair.baseline, pair.marked) for pair in group]
     clusters = [pair.row.group for pair in group]
-    interval = paired_interval(
-        lifts,
-        resamples=options.resamples,
-        confidence=options.confidence,
-        seed=config.seed,
-        clusters=clusters,
-        yes_no=measure.unit == "share",
-    )
+    yes_no = measure.unit == "share"
+    drawing: Any = {"resamples": options.resamples, "seed": config.seed, "clusters": clusters}
+    interval = paired_interval(lifts, confidence=options.confidence, yes_no=yes_no, **drawing)
     entry = {
         "lift": interval.mean,
         "low": interval.low,
         "high": interval.high,
         "baseline": float(np.mean([pair.baseline for pair in group])),
         "marked": float(np.mean([pair.marked for pair in group])),
-        "p": sign_flip_test(lifts, resamples=options.resamples, seed=config.seed, clusters=clusters),
+        "p": sign_flip_test(lifts, **drawing),
     }
+    if (effect := detectable_effect(lifts, confidence=options.confidence, clusters=clusters)) is not None:
+        entry["mde"] = effect
     return {**{name: round(value, DIGITS) for name, value in entry.items()}, "n": len(group)}
 
 
-def _inference(scores: Sequence[Score], config: Config) -> Metrics:
-    """Per marker: accuracy with its Wilson interval and the most frequent label's share, or the median relative error of a number.
-
-    Wilson's intervals count the rows of one text apart, so they are too narrow where several share one; the median's do not.
-    """
-    by_marker: dict[str, list[Score]] = defaultdict(list)
-    for item in scores:
-        if item.benchmark == "inference":
-            by_marker[item.score].append(item)
-    return {name: _marker_entry(name, found, config) for name, found in sorted(by_marker.items())}
-
-
-def _marker_entry(name: str, found: Sequence[Score], config: Config) -> dict[str, float]:
-    values = [item.value for item in found]
-    written = sum(name in item.written for item in found)
-    if isinstance(found[0].given[name], str):
-        interval = wilson(round(sum(values)), len(values), config.evaluate.confidence)
-        most = Counter(item.given[name] for item in found).most_common(1)[0][1]
-        numbers = {"accuracy": interval.mean, "low": interval.low, "high": interval.high, "majority": most / len(found)}
-    else:
-        median, low, high = _median(values, [item.row.group for item in found], config)
-        within = wilson(sum(value <= 0.5 for value in values), len(values), config.evaluate.confidence)
-        numbers = {"relative_error": median, "low": low, "high": high, "within_half": within.mean}
-        numbers |= {"within_half_low": within.low, "within_half_high": within.high}
-    return {**{key: round(value, DIGITS) for key, value in numbers.items()}, "written": written, "n": len(values)}
+def _tendencies(found: Sequence[Pair], measure: Measure, facts: Facts, config: Config) -> Metrics:
+    """Whether the lift is larger where training rows are few."""
+    lifts = [measure.lift(pair.baseline, pair.marked) for pair in found]
+    options = config.evaluate
+    drawing: Any = {"resamples": options.resamples, "seed": config.seed, "confidence": options.confidence}
+    contrast = contrast_interval(lifts, [pair.row.tail for pair in found], clusters=[pair.row.group for pair in found], **drawing)
+    metrics: Metrics = {TAIL_MINUS_HEAD: _entry(contrast)} if contrast is not None else {}
+    for marker, counts in sorted(facts.trained.items()):
+        known = [(pair.row, lift) for pair, lift in zip(found, lifts, strict=True) if pair.row.labels.get(marker) in counts]
+        clusters = [row.group for row, _ in known]
+        if len(set(clusters)) < MIN_SLICE:
+            continue
+        rarity = [-float(np.log10(counts[row.labels[marker]])) for row, _ in known]
+        slope = slope_interval(rarity, [lift for _, lift in known], clusters=clusters, **drawing)
+        if slope is not None:
+            metrics.setdefault(RARITY, {})[marker] = _entry(slope)
+    return metrics
 
 
-def _median(values: Sequence[float], clusters: Sequence[str], config: Config) -> tuple[float, float, float]:
-    """The median with its percentile bootstrap interval, for which whole clusters are drawn."""
-    array, places = np.asarray(values), cluster_places(clusters)
-    members = [array[places == number] for number in range(places.max() + 1)]
-    drawn = np.random.default_rng(config.seed).integers(0, len(members), (config.evaluate.resamples, len(members)))
-    medians = [np.median(np.concatenate([members[number] for number in numbers])) for numbers in drawn]
-    shares = [(1 - config.evaluate.confidence) / 2, (1 + config.evaluate.confidence) / 2]
-    low, high = np.quantile(medians, shares)
-    return float(np.median(array)), float(low), float(high)
+def _entry(interval: Any) -> dict[str, float]:
+    numbers = {"difference": interval.mean, "low": interval.low, "high": interval.high}
+    return {**{name: round(value, DIGITS) for name, value in numbers.items()}, "n": interval.n}

@@ -72,62 +72,142 @@ def _lift_panel(title: str, rows: Sequence[LiftRow], top: float) -> list[str]:
     return parts
 
 
-def forest(rows: Sequence[Mapping[str, Any]], *, unit: str, label: str) -> str:
-    """Lifts of slices with intervals; the rows of a slice (one a mode) stand together."""
-    groups = [(name, list(group)) for name, group in groupby(rows, key=lambda row: row["slice"])]
-    low, high = _padded([row[key] for row in rows for key in ("low", "high")])
-    scale = svg.linear(low, high, 270, WIDTH - 20)
-    top, y = 34.0, 34.0
-    rules: list[str] = []
+_ROW, _GAP, _HEADING = 17, 8, 30
+_PLOT = (230.0, 690.0)
+"""Left and right end of a forest's plot; names stand left of it, what may be concluded right of it."""
+
+
+def forest(rows: Sequence[Mapping[str, Any]], *, unit: str, label: str, level: float, extent: tuple[float, float] | None = None) -> str:
+    """Lifts of slices with intervals under a heading for each marker; the rows of a slice (one a mode) stand together.
+
+    Args:
+        rows: as `tables.slice_rows` gives them, those of a marker and of a slice one after the other.
+        level: 1 less the confidence: below it a corrected p-value counts as a finding.
+        extent: least and greatest value shown (None: those of the rows), so that several pictures share a scale.
+    """
+    low, high = _padded(extent or [row[key] for row in rows for key in ("low", "high")])
+    scale, top = svg.linear(low, high, *_PLOT), 46.0
+    y = top
     parts: list[str] = []
-    for name, group in groups:
-        height = 17 * len(group) + 8
-        rules.append(svg.line(0, y, WIDTH, y, colour=svg.GRID))
-        parts.append(svg.text(0, y + height / 2 + 4, name.replace("=", ": "), size=12.5, weight=600 if "=" not in name else 400))
-        parts.append(svg.text(250, y + height / 2 + 4, f"n = {group[0]['n']}", size=11, anchor="end", colour=svg.MUTED))
-        for place, row in enumerate(group):
-            middle = y + 13 + 17 * place
-            hint = f"{row['mode']}: {svg.signed(row['lift'], 3)} ({svg.signed(row['low'], 3)} to {svg.signed(row['high'], 3)})"
-            parts += [
-                svg.interval(scale(row["low"]), scale(row["high"]), middle, row["mode"]),
-                svg.mark(scale(row["lift"]), middle, row["mode"], title=hint),
-            ]
-        y += height
-    axis = _x_axis(
-        scale, svg.ticks(low, high, 8), top, y, f"lift in {unit} (above 0 is better)", middle=(270 + WIDTH - 20) / 2, form=svg.signed
-    )
-    key = svg.legend(270, 18, dict.fromkeys(row["mode"] for row in rows))
-    return svg.document(WIDTH, y + 48, [key, *axis, *rules, _zero(scale(0), top, y), *parts], label)
+    for group, members in groupby(rows, key=lambda row: _marker(row["slice"])):
+        if group:
+            parts.append(svg.text(0, y + 22, group, size=12.5, weight=600))
+            y += _HEADING
+        for name, modes in groupby(members, key=lambda row: row["slice"]):
+            slice_rows = list(modes)
+            parts += _forest_slice(name, slice_rows, scale, y, level)
+            y += _ROW * len(slice_rows) + _GAP
+    axis = _x_axis(scale, svg.ticks(low, high, 8), top, y, f"lift in {unit} (above 0 is better)", middle=sum(_PLOT) / 2, form=svg.signed)
+    key = svg.legend(_PLOT[0], 18, dict.fromkeys(row["mode"] for row in rows))
+    heads = [svg.text(x, 36, words, size=11, colour=svg.MUTED) for x, words in ((_PLOT[1] + 14, "lift"), (_PLOT[1] + 84, "what it shows"))]
+    return svg.document(WIDTH, y + 48, [key, *heads, *axis, _zero(scale(0), top, y), *parts], label)
+
+
+def _marker(name: str) -> str:
+    return name.partition("=")[0] if "=" in name else ""
+
+
+def _forest_slice(name: str, rows: Sequence[Mapping[str, Any]], scale: svg.Scale, y: float, level: float) -> list[str]:
+    middle = y + (_ROW * len(rows) + _GAP) / 2 + 4
+    parts = [
+        svg.line(0, y, WIDTH, y, colour=svg.GRID),
+        svg.text(12 if "=" in name else 0, middle, name.partition("=")[2] or name, size=12.5, weight=400 if "=" in name else 600),
+        svg.text(_PLOT[0] - 16, middle, f"n = {rows[0]['n']}", size=11, anchor="end", colour=svg.MUTED),
+    ]
+    for place, row in enumerate(rows):
+        parts += _forest_row(row, scale, y + 13 + _ROW * place, level)
+    return parts
+
+
+def _forest_row(row: Mapping[str, Any], scale: svg.Scale, y: float, level: float) -> list[str]:
+    digits = 1 if max(abs(row["low"]), abs(row["high"])) >= 10 else 3
+    hint = f"{row['mode']}: {svg.signed(row['lift'], digits)} ({svg.signed(row['low'], digits)} to {svg.signed(row['high'], digits)})"
+    reading, decided = _reading(row, level, digits)
+    return [
+        svg.interval(scale(row["low"]), scale(row["high"]), y, row["mode"]),
+        svg.mark(scale(row["lift"]), y, row["mode"], title=hint),
+        svg.text(_PLOT[1] + 14, y + 4, svg.signed(row["lift"], digits), size=11, weight=600 if decided else 400),
+        svg.text(_PLOT[1] + 84, y + 4, reading, size=11, colour=svg.INK if decided else svg.MUTED),
+    ]
+
+
+def _reading(row: Mapping[str, Any], level: float, digits: int) -> tuple[str, bool]:
+    """What a slice's row allows to conclude, and whether that is a finding."""
+    p, mde = row.get("p_holm"), row.get("mde")
+    apart = row["low"] > 0 or row["high"] < 0
+    if p is None and apart:
+        return "interval without zero", False
+    if p is not None and p < level and apart:
+        return f"holds, corrected p = {p:.3f}", True
+    if apart:
+        return f"not after correction, p = {p:.2f}", False
+    return (f"too few: would see {mde:.{digits}f} or more" if mde else "too few"), False
 
 
 def rarity(points: Sequence[Mapping[str, Any]], marker: str, *, tail_below: float) -> str:
     """Mean lift of each value of the long-tail marker against its number of training rows; the tail is shaded."""
-    height, left, right, top, bottom = 480, 70, WIDTH - 20, 120, 420
-    counts = [max(1, point["training_rows"]) for point in points]
-    lowest, highest = max(1.0, min(counts) / 1.5), max(counts) * 1.5
-    low, high = _padded([point["lift"] for point in points], 0.12)
-    x, y = svg.logarithmic(lowest, highest, left, right), svg.linear(low, high, bottom, top)
+    height, left, right, top, bottom = 480, 70.0, WIDTH - 20.0, 120.0, 420.0
+    x, y, lowest, highest = _rarity_scales(points, left, right, top, bottom)
     edge = x(min(max(tail_below, lowest), highest))
     parts = [f'<rect x="{left}" y="{top}" width="{svg.number(edge - left)}" height="{bottom - top}" fill="#f5f1e6"/>']
     parts.append(svg.text(left + 8, top + 16, "tail", size=11, colour=svg.MUTED))
-    parts += _x_axis(
-        x, svg.log_ticks(lowest, highest), top, bottom, f"training rows with the same {marker} (logarithmic)", middle=(left + right) / 2
-    )
+    name = f"training rows with the same {marker} (logarithmic)"
+    parts += _x_axis(x, svg.log_ticks(lowest, highest), top, bottom, name, middle=(left + right) / 2)
+    low, high = _rarity_range(points)
     parts += _y_axis(y, svg.ticks(low, high), left, right, "lift in nats per token", middle=(top + bottom) / 2, form=svg.signed)
     parts.append(svg.line(left, y(0), right, y(0), colour=svg.INK, width=1.2))
-    for point in points:
-        size = 3 + min(5.0, point["n"] ** 0.5 / 1.6)
-        hint = f"{point[marker]}, {point['mode']}: {point['lift']:+.3f} ({point['n']} rows)"
-        parts.append(svg.mark(x(max(1, point["training_rows"])), y(point["lift"]), point["mode"], size=size, opacity=0.85, title=hint))
-    parts += _names(points, marker, x, top)
+    parts += _rarity_marks(points, x, y)
+    parts += _names(points, x, top)
     parts.append(svg.legend(left, 20, dict.fromkeys(point["mode"] for point in points)))
     return svg.document(WIDTH, height, parts, f"Lift against the number of training rows of each {marker}")
 
 
-def _names(points: Sequence[Mapping[str, Any]], marker: str, x: svg.Scale, top: float) -> list[str]:
+def _rarity_range(points: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    return _padded([point["lift"] for point in points], 0.12)
+
+
+def _rarity_scales(
+    points: Sequence[Mapping[str, Any]], left: float, right: float, top: float, bottom: float
+) -> tuple[svg.Scale, svg.Scale, float, float]:
+    """Both scales, and the least and greatest number of training rows."""
+    counts = [max(1, point["training_rows"]) for point in points]
+    lowest, highest = max(1.0, min(counts) / 1.5), max(counts) * 1.5
+    return svg.logarithmic(lowest, highest, left, right), svg.linear(*_rarity_range(points), bottom, top), lowest, highest
+
+
+def _rarity_marks(points: Sequence[Mapping[str, Any]], x: svg.Scale, y: svg.Scale, size: float = 1.0) -> list[str]:
+    parts = []
+    for point in points:
+        hint = f"{point['value']}, {point['mode']}: {point['lift']:+.3f} ({point['n']} rows)"
+        radius = size * (3 + min(5.0, point["n"] ** 0.5 / 1.6))
+        place = x(max(1, point["training_rows"])), y(point["lift"])
+        parts.append(svg.mark(*place, point["mode"], size=radius, opacity=0.85, title=hint))
+    return parts
+
+
+def rarities(points: Sequence[Mapping[str, Any]]) -> str:
+    """The same for every other marker, in small panels, each on its own scales."""
+    markers = list(dict.fromkeys(point["marker"] for point in points))
+    width, height, gap = 270.0, 150.0, 48.0
+    parts = [svg.legend(52, 16, dict.fromkeys(point["mode"] for point in points))]
+    for place, marker in enumerate(markers):
+        left, top = 52 + place % 3 * (width + gap), 58 + place // 3 * (height + 78)
+        panel = [point for point in points if point["marker"] == marker]
+        x, y, lowest, highest = _rarity_scales(panel, left, left + width, top, top + height)
+        ticks = svg.log_ticks(lowest, highest)
+        parts.append(svg.text(left, top - 10, marker, size=12.5, weight=600))
+        parts.append(svg.text(left + width, top - 10, "lift in nats per token", anchor="end", size=11, colour=svg.MUTED))
+        parts += _x_axis(x, ticks[:: max(1, len(ticks) // 4)], top, top + height, "training rows", middle=left + width / 2)
+        parts += _y_axis(y, svg.ticks(*_rarity_range(panel), 5), left, left + width, "", middle=0, form=svg.signed)
+        parts.append(svg.line(left, y(0), left + width, y(0), colour=svg.INK, width=1.2))
+        parts += _rarity_marks(panel, x, y, 0.7)
+    return svg.document(WIDTH, 58 + (len(markers) + 2) // 3 * (height + 78), parts, "Lift against the number of training rows, by marker")
+
+
+def _names(points: Sequence[Mapping[str, Any]], x: svg.Scale, top: float) -> list[str]:
     """The values' names, standing up along their columns; of close columns only the first is named."""
     parts, last = [], float("-inf")
-    for name, count in sorted({point[marker]: point["training_rows"] for point in points}.items(), key=lambda item: (item[1], item[0])):
+    for name, count in sorted({point["value"]: point["training_rows"] for point in points}.items(), key=lambda item: (item[1], item[0])):
         place = x(max(1, count))
         if place - last >= 13:
             parts.append(svg.text(place + 4, top - 8, name, size=11, colour=svg.MUTED, turn=True))
@@ -136,7 +216,14 @@ def _names(points: Sequence[Mapping[str, Any]], marker: str, x: svg.Scale, top: 
 
 
 def _y_axis(
-    scale: svg.Scale, values: Sequence[float], left: float, right: float, name: str, *, middle: float, form: Form = svg.plain
+    scale: svg.Scale,
+    values: Sequence[float],
+    left: float,
+    right: float,
+    name: str,
+    *,
+    middle: float,
+    form: Form = svg.plain,
 ) -> list[str]:
     parts = []
     for value in values:
@@ -145,7 +232,7 @@ def _y_axis(
             svg.line(left, y, right, y, colour=svg.GRID),
             svg.text(left - 8, y + 4, form(value), anchor="end", size=11, colour=svg.MUTED),
         ]
-    return [*parts, svg.text(18, middle, name, anchor="middle", colour=svg.MUTED, turn=True)]
+    return [*parts, svg.text(18, middle, name, anchor="middle", colour=svg.MUTED, turn=True)] if name else parts
 
 
 def lengths(points: Sequence[Mapping[str, Any]], names: dict[str, str]) -> str:

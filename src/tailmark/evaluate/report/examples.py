@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import get_args
 
-from tailmark.evaluate.scores import Score, ScoredMode
+from tailmark.config import Mode
+from tailmark.evaluate.scores import Measure, Score, ScoredMode
 from tailmark.files import sha256_json
 
 _PER_BENCHMARK = 4
+_ORDER: tuple[str, ...] = ("baseline", *get_args(Mode))
 _SHOWN = {
     "length": ("error", "Length control"),
     "language": ("pass", "Language, asked for in words"),
@@ -40,28 +43,35 @@ class Example:
     told: tuple[Told, ...]
 
 
-def picked_examples(scores: Sequence[Score]) -> list[Example]:
-    """A few rows of each control benchmark, drawn by their ids and not by their results, tail and head in turn."""
+def picked_examples(scores: Sequence[Score], measures: Sequence[Measure]) -> list[Example]:
+    """A few rows of each benchmark with answers, drawn by their ids and not by their results, tail and head in turn.
+
+    `measures`: what the benchmarks that options name compare; the first of each says how its answers did.
+    """
     examples = []
-    for benchmark, (name, _) in _SHOWN.items():
-        found = [item for item in scores if (item.benchmark, item.score) == (benchmark, name)]
+    shown = dict(_SHOWN)
+    for measure in measures:
+        shown.setdefault(measure.benchmark, (measure.score, measure.title))
+    for benchmark, (name, title) in shown.items():
+        found = [item for item in scores if (item.benchmark, item.score) == (benchmark, name) and item.answer is not None]
         ids = sorted({item.row.id for item in found}, key=lambda row_id: sha256_json(["example", row_id]))
         tail = {item.row.id for item in found if item.row.tail}
         turns = [[row_id for row_id in ids if row_id in tail], [row_id for row_id in ids if row_id not in tail]]
         picked = sorted(ids, key=lambda row_id: next(turn.index(row_id) for turn in turns if row_id in turn))[:_PER_BENCHMARK]
-        examples += [_example([item for item in found if item.row.id == row_id]) for row_id in picked]
+        examples += [_example(title, [item for item in found if item.row.id == row_id]) for row_id in picked]
     return examples
 
 
-def _example(items: Sequence[Score]) -> Example:
-    order = ("baseline", "inferred", "fixed")
-    first = min(items, key=lambda item: order.index(item.mode))
-    told = tuple(_told(item) for item in sorted(items, key=lambda item: order.index(item.mode)))
-    return Example(_SHOWN[first.benchmark][1], _cut(first.prompt), _cut(first.row.completion), first.row.tail, told)
+def _example(title: str, items: Sequence[Score]) -> Example:
+    ordered = sorted(items, key=lambda item: _ORDER.index(item.mode))
+    first, told = ordered[0], tuple(_told(item, title) for item in ordered)
+    return Example(title, _cut(first.prompt), _cut(first.row.completion), first.row.tail, told)
 
 
-def _told(item: Score) -> Told:
-    if item.score == "pass":
+def _told(item: Score, title: str) -> Told:
+    if item.benchmark not in _SHOWN:
+        note = f"{title}: {item.value:.3g}"
+    elif item.score == "pass":
         note = "in the language asked for" if item.value else "not in the language asked for"
     else:
         target = item.row.markers["length_tokens"]

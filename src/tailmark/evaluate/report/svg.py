@@ -7,8 +7,36 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 
 # Okabe and Ito's palette: distinguishable with any colour vision.
-COLOURS = {"baseline": "#5b6470", "inferred": "#0072b2", "fixed": "#d55e00", "wrong": "#8d7b9c"}
-SHAPES = {"baseline": "square", "inferred": "circle", "fixed": "diamond", "wrong": "triangle"}
+COLOURS = {
+    "baseline": "#5b6470",
+    "absent": "#56b4e9",
+    "inferred": "#0072b2",
+    "fixed": "#d55e00",
+    "forced": "#b8860b",
+    "on-the-fly": "#009e73",
+    "wrong": "#8d7b9c",
+}
+SHAPES = {
+    "baseline": "square",
+    "absent": "hexagon",
+    "inferred": "circle",
+    "fixed": "diamond",
+    "forced": "wedge",
+    "on-the-fly": "cross",
+    "wrong": "triangle",
+}
+_CORNERS: dict[str, tuple[tuple[float, float], ...]] = {
+    "circle": (),
+    "square": ((-1, -1), (1, -1), (1, 1), (-1, 1)),
+    "diamond": ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
+    "triangle": ((0, -1.2), (1.1, 1), (-1.1, 1)),
+    "wedge": ((0, 1.2), (1.1, -1), (-1.1, -1)),
+    "hexagon": ((-1.15, 0), (-0.6, -1), (0.6, -1), (1.15, 0), (0.6, 1), (-0.6, 1)),
+    "cross": (
+        *((-0.4, -1.1), (0.4, -1.1), (0.4, -0.4), (1.1, -0.4), (1.1, 0.4), (0.4, 0.4)),
+        *((0.4, 1.1), (-0.4, 1.1), (-0.4, 0.4), (-1.1, 0.4), (-1.1, -0.4), (-0.4, -0.4)),
+    ),
+}
 INK, MUTED, RULE, GRID = "#1d2733", "#5b6470", "#aeb6bf", "#e8ebee"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'DejaVu Sans', Arial, sans-serif"
 
@@ -77,13 +105,7 @@ def line(x1: float, y1: float, x2: float, y2: float, *, colour: str = RULE, widt
 
 def mark(x: float, y: float, mode: str, *, size: float = 5, opacity: float = 1, title: str = "") -> str:
     """The mark of a mode: shape and colour both say which, for print and for any colour vision."""
-    corners: dict[str, list[tuple[float, float]]] = {
-        "circle": [],
-        "square": [(-1, -1), (1, -1), (1, 1), (-1, 1)],
-        "diamond": [(0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)],
-        "triangle": [(0, -1.2), (1.1, 1), (-1.1, 1)],
-    }
-    points = " ".join(f"{number(x + right * size)},{number(y + down * size)}" for right, down in corners[SHAPES[mode]])
+    points = " ".join(f"{number(x + right * size)},{number(y + down * size)}" for right, down in _CORNERS[SHAPES[mode]])
     style = f'fill="{COLOURS[mode]}" fill-opacity="{opacity:g}" stroke="white" stroke-width="0.8"'
     hint = f"<title>{escape(title)}</title>" if title else ""
     if points:
@@ -106,6 +128,12 @@ def legend(x: float, y: float, modes: Iterable[str], names: dict[str, str] | Non
         parts += [mark(x + 5, y - 4, mode), text(x + 15, y, name, colour=MUTED)]
         x += 34 + 6.6 * len(name)
     return "".join(parts)
+
+
+def shade(share: float) -> str:
+    """From white (0) to the palette's blue (1), for matrices; ordered also without colour."""
+    ends = zip((255, 255, 255), (0, 114, 178), strict=True)
+    return "#" + "".join(f"{round(start + (end - start) * min(max(share, 0.0), 1.0)):02x}" for start, end in ends)
 
 
 def document(width: float, height: float, parts: Sequence[str], label: str) -> str:

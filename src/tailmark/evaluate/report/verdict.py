@@ -6,15 +6,27 @@ from collections.abc import Sequence
 from typing import Any
 
 from tailmark.evaluate.report.svg import signed
+from tailmark.evaluate.statistics import holm
+from tailmark.evaluate.summary import RARITY, TAIL_MINUS_HEAD
 from tailmark.evaluate.table import LiftRow
 
-_ASKED = {"inferred": "left to write its own markers", "fixed": "given the markers", "wrong": "given another row's markers"}
+_ASKED = {
+    "absent": "kept from writing markers",
+    "inferred": "left to write its own markers",
+    "fixed": "given the markers",
+    "forced": "given the markers in the prompt and in its own list",
+    "on-the-fly": "given the markers that an annotator reads from the prompt",
+    "wrong": "given another row's markers",
+}
 _SUBJECT = {
     "nll": "finds the reference answers",
     "violation": "goes over the word limit",
     "error": "misses the length asked for",
     "pass": "answers in the language asked for",
 }
+_TOLD = frozenset({"likelihood", "length", "length_alone", "language", "language_alone"})
+"""Benchmarks whose scores `_SUBJECT` puts into words."""
+
 _ALONE = {"length_alone": "Told the length by the marker alone", "language_alone": "Told the language by the marker alone"}
 
 
@@ -40,19 +52,41 @@ def _listed(parts: Sequence[str]) -> str:
 
 
 def sentences(rows: Sequence[LiftRow], metrics: dict[str, Any], confidence: float) -> list[tuple[str, str]]:
-    """(verdict, sentence) for every main lift, then the control, the tail, and what the model inferred."""
-    found = [(row.verdict, _sentence(row)) for row in rows if row.slice == "all" and row.mode != "wrong" and row.score in _SUBJECT]
-    found += [(row.verdict, _own_marker(row)) for row in rows if row.slice == "all" and row.benchmark == "own_markers"]
-    found += [("control", _control(row)) for row in rows if row.slice == "all" and row.mode == "wrong"]
-    found += _tail(rows)
+    """(verdict, sentence) for every main lift, what rose first; then the tail, the control, and what the model inferred."""
+    counted = [row for row in rows if row.slice == "all" and row.mode != "wrong"]
+    order = ("better", "worse", "unclear")
+    found = sorted(((row.verdict, _sentence(row)) for row in counted), key=lambda item: order.index(item[0]))
+    found += [*_together(counted, confidence), *_tail(rows, metrics)]
+    found += [("control", _control(row)) for row in rows if row.slice == "all" and row.mode == "wrong" and row.score == "nll"]
     compared = {row.score for row in rows if row.benchmark == "own_markers"}
     return [*found, *_inferred(metrics, compared, confidence)]
 
 
+def _together(rows: Sequence[LiftRow], confidence: float) -> list[tuple[str, str]]:
+    """How many of the decided comparisons remain after correction for the number of comparisons."""
+    decided = [row.verdict != "unclear" for row in rows]
+    if len(rows) < 2 or not any(decided):
+        return []
+    kept = sum(p < 1 - confidence and known for p, known in zip(holm([row.p for row in rows]), decided, strict=True))
+    which = "none of them holds" if not kept else "all of them hold" if kept == sum(decided) else f"{kept} of the {sum(decided)} hold"
+    return [
+        ("note", f"Of so many comparisons some differ by chance. Corrected for their number (Holm), {which} at {_percent(confidence)}.")
+    ]
+
+
+def _measured(row: LiftRow) -> str:
+    """Of a benchmark that options name: its title and figures."""
+    asked = _ASKED.get(row.mode, row.mode)
+    figures = f"{row.marked:.{row.digits}f} against {row.baseline:.{row.digits}f}"
+    doubt = "too close to call, " if row.verdict == "unclear" else ""
+    return f"{row.title}, {asked}: {figures} ({doubt}lift {signed(row.lift, row.digits)} {row.unit}, {_range(row)})."
+
+
 def _own_marker(row: LiftRow) -> str:
     name = {"lang": "language"}.get(row.score, row.score)
+    told = "It writes the right" if row.benchmark == "own_markers" else "Trying out every value, it finds the right"
     return (
-        f"Of itself it writes the right {name} for {row.marked:.0f}\u00a0% of the prompts; always naming the most frequent would be right"
+        f"{told} {name} for {row.marked:.0f}\u00a0% of the prompts; always naming the most frequent would be right"
         f" for {row.baseline:.0f}\u00a0% (lift {signed(row.lift, row.digits)}, {_range(row)})."
     )
 
@@ -62,6 +96,10 @@ def _range(row: LiftRow) -> str:
 
 
 def _sentence(row: LiftRow) -> str:
+    if row.benchmark in ("own_markers", "attribution"):
+        return _own_marker(row)
+    if row.benchmark not in _TOLD or row.score not in _SUBJECT:
+        return _measured(row)
     asked = _ALONE.get(row.benchmark, _ASKED[row.mode].capitalize())
     other = "the baseline, told nothing," if row.benchmark in _ALONE else "the baseline"
     if row.score == "nll":
@@ -86,12 +124,34 @@ def _control(row: LiftRow) -> str:
     return f"Given another row's markers, it finds the reference answers {reading} ({signed(row.lift, 3)} nats per token, {_range(row)})."
 
 
-def _tail(rows: Sequence[LiftRow]) -> list[tuple[str, str]]:
-    found = {row.slice: row for row in rows if row.score == "nll" and row.mode == "inferred"}
-    if not {"head", "tail"} <= found.keys():
-        return []
-    tail, head = (f"{signed(found[name].lift, 3)} ({_range(found[name])})" for name in ("tail", "head"))
-    return [(found["tail"].verdict, f"In the tail its likelihood lift without any marker given is {tail}, in the head {head}.")]
+def _tail(rows: Sequence[LiftRow], metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """Whether the answers' likelihood gains more in the tail than in the head: the difference, which the two lifts alone do not test."""
+    found = {(row.mode, row.slice): row for row in rows if row.score == "nll" and row.mode != "wrong"}
+    sentences = []
+    for mode in dict.fromkeys(mode for mode, name in found if name == "tail"):
+        slices = metrics["likelihood"]["nll"][mode]
+        if TAIL_MINUS_HEAD not in slices or (mode, "head") not in found:
+            continue
+        tail, head = found[mode, "tail"], found[mode, "head"]
+        entry = slices[TAIL_MINUS_HEAD]
+        reading = "better" if entry["low"] > 0 else "worse" if entry["high"] < 0 else "unclear"
+        words = {"better": "more than", "worse": "less than", "unclear": "not clearly more or less than"}[reading]
+        lifts = f"{signed(tail.lift, 3)} against {signed(head.lift, 3)} nats per token, a difference of {_between(entry)}"
+        sentences.append((reading, f"{_ASKED[mode].capitalize()}, it gains in the tail {words} in the head: {lifts}{_growth(slices)}."))
+    return sentences
+
+
+def _growth(slices: dict[str, Any]) -> str:
+    """The marker along which rarity matters most clearly, where it does for any."""
+    clear = {name: entry for name, entry in slices.get(RARITY, {}).items() if entry["low"] > 0 or entry["high"] < 0}
+    if not clear:
+        return ""
+    name = max(clear, key=lambda item: (abs(clear[item]["difference"]), item))
+    return f"; for every tenfold fewer training rows with the same {name} the lift changes by {_between(clear[name])}"
+
+
+def _between(entry: dict[str, float]) -> str:
+    return f"{signed(entry['difference'], 3)} ({signed(entry['low'], 3)} to {signed(entry['high'], 3)})"
 
 
 def _inferred(metrics: dict[str, Any], compared: set[str], confidence: float) -> list[tuple[str, str]]:
@@ -103,7 +163,7 @@ def _inferred(metrics: dict[str, Any], compared: set[str], confidence: float) ->
     ]
     if not parts:
         return []
-    return [("note", f"Of itself it writes the right {_listed(parts)}; intervals at {_percent(confidence)}.")]
+    return [("note", f"It writes the right {_listed(parts)}; intervals at {_percent(confidence)}.")]
 
 
 def _percent(share: float) -> str:

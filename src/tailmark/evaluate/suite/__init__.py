@@ -1,0 +1,1 @@
+"""The benchmarks of `evaluate.benchmarks`: one interface (`base`), one module a kind, one run (`runner`)."""
