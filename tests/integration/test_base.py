@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tailmark.base.stage import run
-from tailmark.chat import control_tokens, marker_template, render_prompt
+from tailmark.chat import control_tokens, marker_template, render_prompt, token_ids
 from tailmark.config import Config
 from tailmark.errors import ModelError
 from tailmark.files import sha256_tree
+from tailmark.generate.grammar import ListGrammar
 from tailmark.layout import Layout
+from tailmark.taxonomy import load_taxonomy, parse
+from tests.marked_model import TAXONOMY
 
 FILES = ["chat_template.jinja", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 
@@ -137,3 +141,18 @@ def test_nothing_of_this_machine_is_written(tiny: Path) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         assert "name_or_path" not in json.loads((tiny / name).read_text())
         assert str(tiny.parent.parent) not in (tiny / name).read_text()
+
+
+def test_lists_under_the_grammar_have_the_tokens_of_training(smollm: Path) -> None:
+    """Lists that are written token by token, with random choices, are tokenized as training tokenizes their text."""
+    tokenizer, taxonomy = AutoTokenizer.from_pretrained(smollm), load_taxonomy(TAXONOMY)
+    grammar = ListGrammar(tokenizer, taxonomy, tuple(taxonomy.markers))
+    for seed in range(100):
+        draw, tokens = random.Random(seed), list[int]()
+        node = grammar.start({"lang": "French", "length_tokens": draw.randint(1, 3000)} if seed % 2 else {})
+        while node.options:
+            tokens.append(draw.choice(sorted(node.options)))
+            node = node.options[tokens[-1]]
+        text = tokenizer.decode(tokens)
+        assert token_ids(tokenizer, [text])[0] == tokens
+        assert all(taxonomy.typed(name, value) is not None for name, value in parse(text.removesuffix("\n")).items())

@@ -75,7 +75,8 @@ def test_own_markers_through_the_whole_pipeline(server: Server, tmp_path: Path, 
     metrics = read_json(layout.evaluated / "metrics.json")
     assert metrics["rows"]["train"] + metrics["rows"]["heldout"] == 48
     assert read_json(layout.registered / "result.json")["alias"] == "challenger"
-    generate.run("Where is my parcel?", ["topic=Shipping", "urgency=4"], layout.trained("marked"), max_new_tokens=4, as_json=True)
+    options = generate.Options(str(layout.trained("marked")), markers=["topic=Shipping", "urgency=4"], max_new_tokens=4)
+    generate.run("Where is my parcel?", options, as_json=True)
     assert '"urgency": 4' in capsys.readouterr().out
 
 

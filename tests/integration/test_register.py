@@ -6,6 +6,8 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from huggingface_hub import ModelCard
+from ruamel.yaml import YAML
 
 from tailmark.base.tiny import tiny_model, tiny_tokenizer
 from tailmark.chat import marker_template
@@ -14,8 +16,9 @@ from tailmark.errors import DataError, ModelError, TrackingError
 from tailmark.files import read_json, write_json
 from tailmark.layout import Layout
 from tailmark.modelfolder import TAXONOMY, ModelInfo, write_model_info
+from tailmark.records import annotated_schema, write_shards
 from tailmark.register import stage
-from tailmark.register.card import body
+from tailmark.register.card import description
 from tailmark.taxonomy import load_taxonomy
 from tailmark.tracking import store_uri
 
@@ -61,6 +64,26 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     return layout
 
 
+def write_scored_rows(layout: Layout) -> None:
+    """Annotated training rows whose scores are 0.00 to 1.00, all in the best bucket."""
+    taxonomy = load_taxonomy(PAPER)
+    unknown = dict.fromkeys(taxonomy.markers)
+    rows = [
+        {
+            **dict.fromkeys(("completion", "source_name", "license"), "x"),
+            "id": f"{number:032x}",
+            "split": "train",
+            "prompt": [{"role": "user", "content": "x"}],
+            "metadata": {},
+            "markers": {**unknown, "quality": number / 100, "quality_bucket": "1", "lang": "French"},
+            "origin": unknown,
+            "confidence": unknown,
+        }
+        for number in range(101)
+    ]
+    write_shards(layout.annotated / "rows", rows, annotated_schema(taxonomy))
+
+
 def client_of(config: Config, layout: Layout) -> mlflow.MlflowClient:
     uri = store_uri(config, layout)
     mlflow.set_tracking_uri(uri)
@@ -86,7 +109,7 @@ def test_registered_once_loadable_and_whole(layout: Layout) -> None:
     assert (folder / "artifacts" / "evidence" / "evaluation.json").exists()
     card = (folder / "artifacts" / "README.md").read_text()
     assert card.startswith("---\n")
-    assert body(card) == versions[0].description
+    assert description(card) == versions[0].description
     assert not [path for path in folder.rglob("*") if path.suffix in (".pkl", ".bin", ".pt", ".pyc")]
 
     model = mlflow.pyfunc.load_model("models:/tailmark@challenger")
@@ -99,12 +122,12 @@ def test_registered_once_loadable_and_whole(layout: Layout) -> None:
 
 
 def test_another_model_is_another_version_and_takes_the_alias(layout: Layout) -> None:
-    config = make_config(model_name="other", alias="champion")
+    config = make_config(model_name="other", alias="candidate")
     stage.run(config, layout)
     make_model(layout.trained("marked"), seed=2)
     stage.run(config, layout)
     assert read_json(layout.registered / "result.json")["version"] == "2"
-    assert str(client_of(config, layout).get_model_version_by_alias("other", "champion").version) == "2"
+    assert str(client_of(config, layout).get_model_version_by_alias("other", "candidate").version) == "2"
 
 
 def test_a_version_whose_files_were_damaged_is_not_taken_for_whole(layout: Layout) -> None:
@@ -141,10 +164,19 @@ def test_a_store_that_is_away_is_an_error_here(layout: Layout, monkeypatch: pyte
 
 def test_the_card_has_front_matter_and_no_placeholder(layout: Layout) -> None:
     config = make_config()
+    write_json(layout.annotated / "report.json", {"markers": {"lang": {"values": {"French": 3, "English": 9, "German": 0}}}})
+    write_scored_rows(layout)
     stage.run(config, layout)
     stored = Path(mlflow.artifacts.download_artifacts(artifact_uri="models:/tailmark@challenger/artifacts/README.md"))
     card = stored.read_text()
-    assert card.startswith("---\nlibrary_name: transformers\n")
+    data = ModelCard(card).data
+    assert (data.language, data.library_name, data.pipeline_tag) == (["en", "fr"], "transformers", "text-generation")
+    assert {(result.dataset_name, result.metric_type, result.metric_value) for result in data.eval_results} == {
+        ("held-out rows, all", "likelihood-nll", 1.8),
+        ("held-out rows, tail", "likelihood-nll", 1.8),
+    }
+    assert "bucket 1: 0.95" in card
+    assert YAML(typ="safe").load(card.partition("```yaml\n")[2].partition("```")[0])["base"]["source"] == "random:tiny"
     assert "Rows: 40 heldout, 160 train. Left out: 3 duplicates." in card
     assert "| lang | accuracy | 0.900 | 0.800 to 0.950 | 40 |" in card
     assert not [word for word in ("TODO", "None", "nan", 'f"') if word in card]

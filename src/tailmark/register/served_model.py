@@ -12,6 +12,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from tailmark.generate.command import read_markers
 from tailmark.generate.decode import Request, generate
 from tailmark.generate.loading import LoadedModel, load_model
+from tailmark.modelfolder import read_model_info
 
 
 class MarkedModel(PythonModel):
@@ -20,8 +21,14 @@ class MarkedModel(PythonModel):
     _loaded: LoadedModel
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the model folder of this version."""
-        self._loaded = load_model(Path(context.artifacts["model"]))
+        """Load the model folder of this version, after every file of it was compared with what training wrote.
+
+        Raises:
+            ModelError: a file is missing, changed or foreign.
+        """
+        folder = Path(context.artifacts["model"])
+        read_model_info(folder, verify=True)
+        self._loaded = load_model(folder)
 
     def predict(
         self,
