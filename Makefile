@@ -10,9 +10,10 @@ export GX_ANALYTICS_ENABLED := false
 
 STORE := sqlite:///$(CURDIR)/.tailmark/mlflow/mlflow.db
 JOBS ?= 1
+REV ?= HEAD
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow lint types check mlflow prefect constraints clean
+.PHONY: help install demo test slow chaos lint types check mlflow plots prefect constraints clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +31,11 @@ test: .venv/installed  ## all tests
 	@python -m pytest
 
 slow: .venv/installed  ## the tests that take minutes: twenty kills, a Ray cluster, a served model
-	@pip install --quiet --constraint constraints.txt --requirement requirements-ray.txt
+	@pip install --quiet --constraint constraints.txt --requirement requirements-ray.txt --requirement requirements-lm-eval.txt --requirement requirements-s3.txt 'moto[server]'
 	@python -m pytest -m slow
+
+chaos: .venv/installed  ## kill one training 30 times at random; its model must be that of an unbroken run
+	@python -m tests.chaos.run
 
 lint: .venv/installed  ## style and layers
 	@ruff check .
@@ -47,6 +51,11 @@ mlflow: .venv/installed  ## open the runs and the registry at http://127.0.0.1:5
 	@echo "MLflow: http://127.0.0.1:5000/#/experiments/1/runs, the registered model: http://127.0.0.1:5000/#/models/tailmark  (Ctrl-C ends it)"
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --host 127.0.0.1 --port 5000 --workers 1 \
 	  --backend-store-uri $(STORE) --default-artifact-root file://$(CURDIR)/.tailmark/mlflow/artifacts
+
+plots: .venv/installed  ## metrics and plots of this checkout beside those of REV (default: HEAD)
+	@dvc metrics diff $(REV)
+	@python infra/plots_page.py .tailmark/plots/page.html
+	@dvc plots diff $(REV) --html-template .tailmark/plots/page.html --out .tailmark/plots
 
 prefect: .venv/installed  ## open the flow runs at http://127.0.0.1:4200
 	@mkdir -p .tailmark/prefect

@@ -13,6 +13,7 @@ from tailmark.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USER_ERROR, Sto
 
 if TYPE_CHECKING:
     from tailmark.config import Config
+    from tailmark.generate.modes import Tagger
     from tailmark.layout import Arm, Layout
 
 app = typer.Typer(
@@ -26,6 +27,9 @@ config_app = typer.Typer(help="Show the resolved options, or switch to another p
 app.add_typer(config_app, name="config")
 taxonomy_app = typer.Typer(help="Show, check or compare taxonomies: which markers exist, with which values.", no_args_is_help=True)
 app.add_typer(taxonomy_app, name="taxonomy")
+
+log_app = typer.Typer(help="The promotion log: what was decided, by whom, why.", no_args_is_help=True)
+app.add_typer(log_app, name="log")
 
 ArmOption = Annotated[str, typer.Option(help="baseline or marked")]
 
@@ -115,24 +119,42 @@ def prepare(arm: ArmOption) -> None:
 
 
 @app.command()
-def train(arm: ArmOption, plan: Annotated[bool, typer.Option("--plan", help="say what it would take, and stop")] = False) -> None:
+def train(
+    arm: ArmOption,
+    plan: Annotated[bool, typer.Option("--plan", help="say what it would take, and stop")] = False,
+    tokens_per_s: Annotated[float | None, typer.Option(min=1, help="with --plan: throughput of one GPU")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="with --plan: price of one GPU for one hour")] = None,
+    clean: Annotated[bool, typer.Option("--clean", help="instead: remove unfinished trainings of the arm on other inputs")] = False,
+) -> None:
     """Fine-tune one arm with DeepSpeed; an interrupted run goes on where it was."""
     if plan:
         from tailmark.train import plan as planning
 
-        planning.run(*_context(), _arm(arm))
+        planning.run(*_context(), _arm(arm), tokens_per_s, price)
         return
     from tailmark.train import stage
 
+    if clean:
+        stage.clean(*_context(), _arm(arm))
+        return
     stage.run(*_context(), _arm(arm))
 
 
 @app.command()
-def evaluate() -> None:
+def evaluate(
+    from_scores: Annotated[
+        bool, typer.Option("--from-scores", help="instead: make metrics, plots and report again from the scores that are there")
+    ] = False,
+) -> None:
     """Compare the marked model with its baseline on held-out rows, by slice, with intervals."""
     from tailmark.evaluate import stage
 
-    stage.run(*_context())
+    if from_scores:
+        stage.from_scores(*_context())
+        return
+    config, layout = _context()
+    asked = {mode for item in config.evaluate.benchmarks for mode in item.modes or config.evaluate.modes}
+    stage.run(config, layout, _tagger() if "on-the-fly" in asked else None)
 
 
 @app.command()
@@ -144,31 +166,137 @@ def register() -> None:
 
 
 @app.command()
+def promote(
+    version: Annotated[str | None, typer.Argument(help="a version: 3, @challenger, models:/tailmark/3 (default: `register.alias`)")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="judge and show the verdict, decide nothing")] = False,
+    approved_by: Annotated[str | None, typer.Option(help="who agreed, where `gate.approval` asks for a person")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the verdict as JSON")] = False,
+) -> None:
+    """Hold a version against the champion and the baseline; make it the champion if it passes, else exit with 1."""
+    from tailmark.register import command
+
+    if not command.promote(*_context(), version, approved_by=approved_by, dry_run=dry_run, as_json=as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def rollback(
+    to: Annotated[str | None, typer.Option(help="a former champion's version (default: the one before)")] = None,
+    reason: Annotated[str, typer.Option(help="why, for the log")] = "",
+) -> None:
+    """Give the champion's alias back to the champion before."""
+    from tailmark.register import command
+
+    command.roll_back(*_context(), to, reason)
+
+
+@app.command()
+def lineage(
+    version: Annotated[str | None, typer.Argument(help="a version: 3, @champion, models:/tailmark/3 (default: `register.alias`)")] = None,
+    data: Annotated[str | None, typer.Option(help="instead: which versions came from the output with this hash in dvc.lock")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, with all options")] = False,
+) -> None:
+    """Say where a registered version came from: commit, dvc.lock, params; or what came from a version of the data."""
+    from tailmark.register import command
+
+    command.lineage(*_context(), version, data, as_json=as_json)
+
+
+@log_app.command("show")
+def log_show(as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False) -> None:
+    """Print every decision."""
+    from tailmark.register import command
+
+    command.show_log(*_context(), as_json=as_json)
+
+
+@log_app.command("verify")
+def log_verify(
+    head: Annotated[str | None, typer.Option(help="an entry noted elsewhere, NUMBER:HASH, that must still be there")] = None,
+) -> None:
+    """Find an entry that was changed, removed or moved, and an alias that is not where the log says."""
+    from tailmark.register import command
+
+    command.verify_log(*_context(), head)
+
+
+@log_app.command("settle")
+def log_settle() -> None:
+    """Move the champion's alias to where the log's last entry says."""
+    from tailmark.register import command
+
+    command.settle_log(*_context())
+
+
+@app.command()
 def lifts(png: Annotated[Path | None, typer.Option(help="also draw them into this file")] = None) -> None:
     """Print the table of lifts of the last evaluation."""
-    from tailmark.evaluate.table import print_lifts, save_lift_png
+    from tailmark.evaluate.table import print_lifts, read_measures, save_lift_png
     from tailmark.files import read_json
 
     layout = _context()[1]
     print_lifts(layout)
     if png is not None:
-        save_lift_png(read_json(layout.evaluated / "metrics.json"), png)
+        save_lift_png(read_json(layout.evaluated / "metrics.json"), png, read_measures(layout.evaluated))
 
 
 @app.command()
 def generate(
-    prompt: Annotated[str, typer.Argument(help="what to ask")],
+    prompt: Annotated[str | None, typer.Argument(help="what to ask")] = None,
     markers: Annotated[str, typer.Option(help="markers to ask for, e.g. lang=French,length_tokens=60")] = "",
-    model: Annotated[Path, typer.Option(help="a model folder")] = Path("models/marked"),
+    model: Annotated[str, typer.Option(help="a model folder; with --endpoint the model's name there")] = "models/marked",
+    mode: Annotated[
+        str | None, typer.Option(help="absent, inferred, fixed, forced, on-the-fly or wrong (default: fixed with --markers, else inferred)")
+    ] = None,
+    constrained: Annotated[bool, typer.Option("--constrained", help="hold the marker list to the taxonomy: valid, and faster")] = False,
+    endpoint: Annotated[str | None, typer.Option(help="ask an OpenAI-compatible API instead, e.g. http://localhost:8000/v1")] = None,
+    key_variable: Annotated[str | None, typer.Option(help="the environment variable that holds the endpoint's key")] = None,
     system: Annotated[str | None, typer.Option(help="a system message")] = None,
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="most tokens of the answer; a marker list has its own allowance")] = 256,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="most tokens of an answer; a marker list has its own allowance")] = 256,
+    temperature: Annotated[float, typer.Option(min=0, help="0: the most likely token each time")] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="draw from the most likely tokens with this probability together")] = 1.0,
+    seed: Annotated[int, typer.Option(help="of the draws")] = 0,
+    stop: Annotated[list[str] | None, typer.Option(help="a text at which the answer ends; can be given again")] = None,
+    file: Annotated[Path | None, typer.Option(help="instead of one prompt: a file of them, JSON Lines")] = None,
+    out: Annotated[Path | None, typer.Option(help="with --file: where the answers go, JSON Lines")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="with --file: prompts that are answered at a time")] = 16,
     as_json: Annotated[bool, typer.Option("--json", help="print one JSON object")] = False,
 ) -> None:
-    """Answer a prompt; the markers the model wrote are shown apart from the answer."""
-    from tailmark.generate import command
+    """Answer a prompt, or a file of them; the markers the model wrote are apart from the answer."""
+    from tailmark.generate import batch, command
+    from tailmark.generate.request import Sampling
 
-    wanted = [item for item in markers.split(",") if item.strip()]
-    command.run(prompt, wanted, model, max_new_tokens=max_new_tokens, system=system, as_json=as_json)
+    options = command.Options(
+        model=model,
+        endpoint=endpoint,
+        key_variable=key_variable,
+        taxonomy=_taxonomy_file() if endpoint and Path("params.yaml").exists() else None,
+        markers=[item for item in markers.split(",") if item.strip()],
+        mode=mode,
+        constrained=constrained,
+        system=system,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        sampling=Sampling(temperature, top_p, seed),
+        stop=tuple(stop or ()),
+    )
+    tagger = _tagger() if mode == "on-the-fly" else None
+    if prompt is not None and file is None and out is None:
+        command.run(prompt, options, tagger=tagger, as_json=as_json)
+    elif prompt is None and file is not None and out is not None:
+        batch.run(file, out, options, tagger=tagger)
+    else:
+        raise typer.BadParameter("give either a prompt, or --file and --out")
+
+
+def _tagger() -> Tagger:
+    """Reads prompts with the annotators that need no answer."""
+    from tailmark.annotate.onthefly import OnTheFly
+    from tailmark.taxonomy import load_taxonomy
+
+    config, layout = _context()
+    reader = OnTheFly(load_taxonomy(layout.root / config.taxonomy.file), config.annotate.llm, layout.state)
+    return lambda prompts: [{name: item.value for name, (item, _) in found.items()} for found in reader.find(prompts)]
 
 
 @config_app.command("show")

@@ -65,6 +65,10 @@ class TrackingError(TailmarkError):
     """The MLflow store cannot be reached or holds something else than expected."""
 
 
+class PromotionError(TailmarkError):
+    """A promotion or rollback cannot go on: decided otherwise meanwhile, nothing to go back to, or a log that does not hold."""
+
+
 class EndpointError(TailmarkError):
     """A language model's endpoint cannot be reached, refuses the key, or cannot do what was asked."""
 

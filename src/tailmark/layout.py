@@ -60,7 +60,7 @@ class Layout:
 
     @property
     def evaluated(self) -> Path:
-        """`metrics.json`, `plots/*.csv`, `examples.parquet`, `report.html`."""
+        """`examples.parquet`; from it `metrics.json`, `lifts.json`, `benchmarks.json`, `plots/*.csv`, `report.html`."""
         return self.root / "reports" / "evaluate"
 
     @property

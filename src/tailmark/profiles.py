@@ -96,6 +96,7 @@ def use_profile(root: Path, name: str, *, reset: bool = False) -> list[Option]:
 def _dump(config: Config) -> dict[str, Any]:
     data = config.model_dump(mode="json", by_alias=True)
     data["ingest"]["sources"] = [source.model_dump(mode="json", exclude_defaults=True) for source in config.ingest.sources]
+    data["evaluate"]["benchmarks"] = [item.model_dump(mode="json", exclude_defaults=True) for item in config.evaluate.benchmarks]
     return data
 
 

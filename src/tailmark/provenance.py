@@ -64,10 +64,10 @@ def _packages() -> dict[str, str]:
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))
 
 
-def code_version(root: Path) -> dict[str, Any]:
-    """`commit` (None outside git or before the first commit) and `dirty`: whether anything but `dvc.lock` differs from it."""
+def code_version(root: Path, apart_from: tuple[str, ...] = ("dvc.lock",)) -> dict[str, Any]:
+    """`commit` (None outside git or before the first commit) and `dirty`: whether anything but the files `apart_from` differs from it."""
     commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
-    changes = _git(root, "status", "--porcelain", "--", ".", ":!dvc.lock") if commit else None
+    changes = _git(root, "status", "--porcelain", "--", ".", *(f":!{name}" for name in apart_from)) if commit else None
     return {"commit": commit, "dirty": bool(changes) if changes is not None else None}
 
 
@@ -81,18 +81,25 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 def data_hashes(root: Path, stage: str) -> dict[str, str]:
     """The hashes in `dvc.lock` of what the stage reads from other stages: path to md5. Empty where DVC has not run."""
+    made = locked_outputs(root)
     try:
-        yaml = YAML(typ="safe")
-        lock = yaml.load((root / "dvc.lock").read_text(encoding="utf-8"))
-        stages = yaml.load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+        stages = YAML(typ="safe").load((root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     except (OSError, YAMLError, KeyError, TypeError):
         return {}
-    made = {item["path"]: item["md5"] for entry in lock.get("stages", {}).values() for item in entry.get("outs", []) if "md5" in item}
     name, _, item = stage.partition("@")
     entry = stages.get(name, {})
     deps = [str(path).replace("${item}", item) for path in entry.get("do", entry).get("deps", [])]
     sources = {path: _made_in(path, made) for path in sorted(deps)}
     return {source: made[source] for source in sources.values() if source}
+
+
+def locked_outputs(root: Path) -> dict[str, str]:
+    """The hash in `dvc.lock` of every output: path to md5. Empty where DVC has not run."""
+    try:
+        stages = YAML(typ="safe").load((root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+        return {item["path"]: item["md5"] for entry in stages.values() for item in entry.get("outs", []) if "md5" in item}
+    except (OSError, YAMLError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _made_in(path: str, made: Mapping[str, str]) -> str | None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -32,6 +32,7 @@ _BATCH_S = 1.0
 _CONNECT_S = 20.0
 _FLUSH_S = 30.0
 _LONGEST_WAIT_S = 30.0
+_SYSTEM_S = 10.0
 _MOST_METRICS, _MOST_PARAMS, _LONGEST_PARAM, _LONGEST_TAG = 1000, 100, 6000, 5000
 _NOT_IN_A_KEY = re.compile(r"[^/\w.\- :]")
 _REFUSED = (400, 403, 404, 422)
@@ -273,6 +274,35 @@ def _send_metrics(client: MlflowClient, run_id: str, batch: Iterable[Operation])
 
     metrics = [Metric(name, value, item["time"], item["step"]) for item in batch for name, value in item["values"].items()]
     client.log_batch(run_id, metrics=metrics, synchronous=True)
+
+
+@contextmanager
+def system_metrics(run: Run, every: float = _SYSTEM_S) -> Iterator[None]:
+    """While the block runs, log what this machine does (processors, memory, disk, network, NVIDIA GPUs) under `system/`."""
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
+
+    monitors = [CPUMonitor(), DiskMonitor(), NetworkMonitor()]
+    with suppress(Exception):  # no NVIDIA GPU, or not its library
+        monitors.append(GPUMonitor())
+    over = threading.Event()
+
+    def watch() -> None:
+        step = 0
+        while not over.wait(every):
+            for monitor in monitors:
+                monitor.collect_metrics()
+                run.log_metrics({f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}, step=step)
+                monitor.clear_metrics()
+            step += 1
+
+    threading.Thread(target=watch, name="system-metrics", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 @contextmanager

@@ -21,11 +21,26 @@ def tailmark(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def test_surface() -> None:
     """The public command line: a change here is a change for every user."""
-    from tailmark.cli import app, config_app, taxonomy_app
+    from tailmark.cli import app, config_app, log_app, taxonomy_app
 
     commands = [command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands]
-    assert commands == ["ingest", "annotate", "validate", "base", "prepare", "train", "evaluate", "register", "lifts", "generate"]
+    assert commands == [
+        "ingest",
+        "annotate",
+        "validate",
+        "base",
+        "prepare",
+        "train",
+        "evaluate",
+        "register",
+        "promote",
+        "rollback",
+        "lineage",
+        "lifts",
+        "generate",
+    ]
     assert [command.name for command in config_app.registered_commands] == ["show", "use"]
+    assert [command.name for command in log_app.registered_commands] == ["show", "verify", "settle"]
     assert [command.name for command in taxonomy_app.registered_commands] == ["show", "check", "diff"]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailmark.longtail import tail_values, value_counts
+from tailmark.longtail import frequency_bins, tail_values, value_counts
 
 rows = st.lists(st.sampled_from(["Code", "Legal", "Medical", "Unspecified", None]), max_size=60)
 
@@ -33,3 +33,22 @@ def test_counts_are_ordered_and_complete(values: list[str | None]) -> None:
     assert sum(counts.values()) == len(values)
     assert list(counts.values()) == sorted(counts.values(), reverse=True)
     assert list(value_counts(reversed(values)).items()) == list(counts.items())
+
+
+def test_bins_go_by_the_middle_of_a_value() -> None:
+    counts = {"Code": 50, "Culture": 30, "Math": 12, "Legal": 4, "Medical": 4}
+    assert frequency_bins(counts, 10) == {"Legal": 1, "Medical": 1, "Math": 2, "Culture": 4, "Code": 8}
+    assert set(frequency_bins(counts, 1).values()) == {1}
+    assert frequency_bins({}, 10) == {}
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(1, 1000), min_size=1, max_size=12), st.integers(1, 20))
+def test_bins_never_put_the_rarer_value_later(counts: dict[str, int], bins: int) -> None:
+    found = frequency_bins(counts, bins)
+    assert found.keys() == counts.keys()
+    assert all(1 <= number <= bins for number in found.values())
+    for one in counts:
+        for other in counts:
+            assert (counts[one] - counts[other]) * (found[one] - found[other]) >= 0
+            if counts[one] == counts[other]:
+                assert found[one] == found[other]

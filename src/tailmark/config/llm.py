@@ -1,4 +1,4 @@
-"""Options of the LLM annotator."""
+"""Options of a language model behind an endpoint, and of the LLM annotator."""
 
 from __future__ import annotations
 
@@ -15,31 +15,24 @@ _URL = re.compile(r"https?://[^\s@?#]+")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
-class LLM(Section):
-    """An OpenAI-compatible endpoint that is asked for the markers no other evidence gives (docs/annotation.md).
+class Endpoint(Section):
+    """An OpenAI-compatible endpoint: whom to ask, how, and what it may take.
 
     Attributes:
         base_url: of the API, e.g. `http://localhost:8000/v1`.
         model: the model's name there.
         key_variable: the name of the environment variable that holds the key, which itself is no option (None: none is needed).
-        protocol: `marker` asks one question a marker, with definitions and examples in the prompt's language (paper); `all` asks once
-            for all markers, with definitions and a JSON schema, without examples: cheaper.
-        markers: which markers it may give (None: all that are read from the prompt or the completion).
-        examples: a file with examples by language (None: our own, for the markers of the paper's taxonomy).
         concurrency: requests under way at a time.
         timeout_s: seconds until a request counts as unanswered; `retries`: further tries of one that failed.
         logprobs: ask for token probabilities, the source of confidences; without them a value has none.
         max_chars: most characters of a text that are sent; the middle of a longer one is left out.
         input_price, output_price: money for a million tokens.
-        max_requests, max_tokens, max_cost: the budget, over all runs with this endpoint, model and taxonomy (None: no limit).
+        max_requests, max_tokens, max_cost: the budget, over all runs with this endpoint and model (None: no limit).
     """
 
     base_url: str
     model: Annotated[str, Field(min_length=1)]
     key_variable: str | None = None
-    protocol: Literal["marker", "all"] = "marker"
-    markers: tuple[str, ...] | None = None
-    examples: Path | None = None
     concurrency: Positive = 8
     timeout_s: Annotated[float, Field(gt=0)] = 60.0
     retries: Annotated[int, Field(ge=0)] = 5
@@ -72,3 +65,18 @@ class LLM(Section):
         if limit is not None and not (info.data.get("input_price") or info.data.get("output_price")):
             raise ValueError("a limit in money needs `input_price` or `output_price`")
         return limit
+
+
+class LLM(Endpoint):
+    """An endpoint that is asked for the markers no other evidence gives (docs/annotation.md).
+
+    Attributes:
+        protocol: `marker` asks one question a marker, with definitions and examples in the prompt's language (paper); `all` asks once
+            for all markers, with definitions and a JSON schema, without examples: cheaper.
+        markers: which markers it may give (None: all that are read from the prompt or the completion).
+        examples: a file with examples by language (None: our own, for the markers of the paper's taxonomy).
+    """
+
+    protocol: Literal["marker", "all"] = "marker"
+    markers: tuple[str, ...] | None = None
+    examples: Path | None = None

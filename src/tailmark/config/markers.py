@@ -34,6 +34,8 @@ def check_markers(config: Config, taxonomy: Taxonomy) -> None:
 def _named(config: Config) -> Iterator[tuple[str, Iterable[str]]]:
     yield "ingest.stratify", config.ingest.stratify
     yield "prepare.markers", config.prepare.markers or ()
+    yield "prepare.sample_dropout_by_marker", config.prepare.sample_dropout_by_marker
+    yield "evaluate.attribution_markers", config.evaluate.attribution_markers or ()
     if config.annotate.llm is not None:
         yield "annotate.llm.markers", config.annotate.llm.markers or ()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from tailmark.config.benchmarks import Benchmark
+from tailmark.config.judges import Judge, ReferenceJudge
+from tailmark.config.modes import Mode
 from tailmark.config.section import Positive, Section
-
-Mode = Literal["inferred", "fixed", "wrong"]
 
 
 class Evaluate(Section):
@@ -21,6 +22,11 @@ class Evaluate(Section):
         control_rows: rows answered under length control, and as many under language control.
         max_new_tokens: most tokens of an answer; a marker list has its own allowance beside them.
         resamples: bootstrap resamples; `confidence`: of the intervals.
+        deciles: groups by how many training rows share a row's long-tail value, the first the rarest tenth (0: none).
+        attribution_rows: rows for which every value of a marker is tried out as the cause of the answer, so many passes (0: none).
+        attribution_markers: those markers (None: the long-tail marker).
+        benchmarks: further ones, each with its own options (docs/benchmarks.md).
+        judges: of the benchmarks with open-ended answers (docs/judges.md); where several run, their agreement is reported.
     """
 
     modes: Annotated[tuple[Mode, ...], Field(min_length=1)] = ("inferred", "fixed", "wrong")
@@ -30,6 +36,11 @@ class Evaluate(Section):
     max_new_tokens: Positive = 96
     resamples: Positive = 2000
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+    deciles: Annotated[int, Field(ge=0, le=100)] = 10
+    attribution_rows: Annotated[int, Field(ge=0)] = 0
+    attribution_markers: tuple[str, ...] | None = None
+    benchmarks: tuple[Benchmark, ...] = ()
+    judges: tuple[Judge, ...] = (ReferenceJudge(kind="reference"),)
 
 
 class Register(Section):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tailmark.config.data import Annotate, Engine, Ingest, LongTail, TaxonomyConfig
+from tailmark.config.gate import Gate
 from tailmark.config.model import Base, Prepare, Train
 from tailmark.config.results import Evaluate, Register, Tracking
 from tailmark.config.section import Section
@@ -35,7 +36,14 @@ class Config(Section):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(default=Register(), alias="register")
+    gate: Gate = Gate()
     tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _through_the_gate(self) -> Config:
+        if self.register_.alias == self.gate.champion:
+            raise ValueError(f"`register.alias` and `gate.champion` are both '{self.gate.champion}': registering would pass by the gate")
+        return self
 
 
 def read_params(path: Path) -> dict[str, Any]:
@@ -99,13 +107,27 @@ def _explain(error: ValidationError, path: Path) -> ConfigError:
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """The keys of the section at `location`."""
     section: type[BaseModel] = Config
+    kinds: dict[str, type[BaseModel]] = {}
     for part in location:
         if isinstance(part, int):
             continue
         field = next((item for name, item in section.model_fields.items() if (item.alias or name) == part), None)
-        # What is no field is a name in a mapping of sections, such as a lookup's, or a branch of a union.
-        section = (_section_of(field) if field else None) or section
+        # What is no field is a name in a mapping of sections, such as a lookup's, or the kind that chooses from a union.
+        section = (_section_of(field) if field else None) or kinds.get(part, section)
+        kinds = _kinds(field) if field else kinds
     return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _kinds(field: FieldInfo) -> dict[str, type[BaseModel]]:
+    """The branches of the union in a field's annotation, by the value of `kind` that chooses each."""
+    found = _classes(field.annotation)
+    return {kind: item for item in found if "kind" in item.model_fields for kind in get_args(item.model_fields["kind"].annotation)}
+
+
+def _classes(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [item for part in get_args(annotation) for item in _classes(part)]
 
 
 def _section_of(field: FieldInfo) -> type[BaseModel] | None:

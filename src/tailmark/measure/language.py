@@ -66,6 +66,13 @@ def _probabilities(text: str) -> dict[str, float]:
     return found
 
 
+def most_likely(text: str) -> tuple[str, float]:
+    """ISO code of the most likely of all languages, and its probability; every text has one."""
+    probabilities = _probabilities(text)
+    best = max(probabilities, key=probabilities.__getitem__)
+    return best, probabilities[best]
+
+
 def _has_letters(text: str, least: int) -> bool:
     """Whether the text's letters take at least that many UTF-8 bytes: what the identifier has to go by (20 are about 20 Latin letters
     or 7 Chinese characters)."""
