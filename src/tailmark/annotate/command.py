@@ -33,7 +33,7 @@ def run(config: Config, layout: Layout, prompt: str, *, as_json: bool = False) -
     table = Table("marker", "value", "origin", "confidence", box=None, padding=(0, 3, 0, 0), header_style="bold")
     for name, (item, origin) in found.items():
         table.add_row(name, str(item.value), origin, "" if item.confidence is None else f"{item.confidence:.2f}")
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     console.print(table if found else "The prompt says nothing about the markers of its answer.")
     if config.annotate.llm is None:
         console.print("Measured only: with an LLM under `annotate.llm` in params.yaml the prompt is read too.")

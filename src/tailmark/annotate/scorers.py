@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
 from tailmark.config import Quality
+from tailmark.logits import head_logits
 from tailmark.records import Record
 from tailmark.reward import RewardModel, batches, model_source, not_loadable
 
@@ -123,7 +124,7 @@ class LikelihoodScorer:
                 given, scored = pairs[place]
                 if scored:
                     states = hidden[row, len(given) - 1 : len(given) + len(scored) - 1]
-                    logits = self._model.get_output_embeddings()(states).float()
+                    logits = head_logits(self._model, states)
                     losses[place] = float(torch.nn.functional.cross_entropy(logits, torch.tensor(scored, device=logits.device)))
         return losses
 

@@ -12,6 +12,7 @@ import torch
 from tailmark.chat import end_of_turn, render_list, render_prompt, token_ids
 from tailmark.console import Progress
 from tailmark.generate.loading import LoadedModel
+from tailmark.logits import head_logits
 from tailmark.taxonomy import MarkerValue, Rendering, escape
 from tailmark.taxonomy.markers import value_place
 
@@ -106,14 +107,13 @@ def _score_batch(loaded: LoadedModel, rows: Sequence[_Tokens]) -> list[Likelihoo
     ids = torch.tensor([[*row.prompt, *row.listed, *row.answer, *[0] * (width - row.length)] for row in rows], device=loaded.device)
     mask = torch.tensor([[1] * row.length + [0] * (width - row.length) for row in rows], device=loaded.device)
     hidden = loaded.model.get_decoder()(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    output_layer = loaded.model.get_output_embeddings()
     result = []
     for place, row in enumerate(rows):
         scored = [*row.listed, *row.answer] if row.spans else row.answer
         # The state before a token predicts it.
         states = hidden[place, row.length - len(scored) - 1 : row.length - 1]
         target = torch.tensor(scored, device=loaded.device)
-        losses = torch.nn.functional.cross_entropy(output_layer(states).float(), target, reduction="none")
+        losses = torch.nn.functional.cross_entropy(head_logits(loaded.model, states), target, reduction="none")
         values = {name: math.exp(-float(losses[first:last].sum())) for name, (first, last) in row.spans.items()}
         result.append(Likelihood(float(losses[-len(row.answer) :].mean()), values))
     return result
