@@ -61,6 +61,7 @@ def measure(case: Case, scratch: Path, steps: int, pack_length: int) -> dict[str
         run_steps(loop, 1)  # ends with a reduction over the ranks, so the device is done
     seconds = time.perf_counter() - started
     tokens, supervised = sum(len(item.input_ids) for item in documents), sum(item.supervised for item in documents)
+    assert loop.meter.arithmetic is not None
     needed = loop.meter.arithmetic.of((len(item.input_ids) for item in documents), supervised) * steps
     return {
         "tokens_per_s": tokens * steps / seconds,
@@ -94,9 +95,7 @@ def run_case(case: Case, scratch: Path, given: argparse.Namespace, left: float) 
     if left < given.reserve:
         return "not run: the time is up"
     try:
-        done = subprocess.run(
-            [*command, "--pack-length", str(given.pack_length)], capture_output=True, text=True, timeout=left, check=False
-        )
+        done = subprocess.run(command, capture_output=True, text=True, timeout=left, check=False)
     except subprocess.TimeoutExpired:
         return "not finished: the time is up"
     if done.returncode:

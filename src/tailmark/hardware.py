@@ -12,7 +12,8 @@ def native_bf16() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        # torch also says yes where it emulates bf16 (Turing, Volta), which is slower than fp32.
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(probe() for probe in probes if probe is not None)
 

@@ -13,16 +13,18 @@ import threading
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fsspec
 import pytest
+import torch
 
 from tailmark.config import Config
-from tailmark.errors import CheckpointError, ConfigError, Stopped, StorageError, TrainingError, ValidationFailed
+from tailmark.errors import EXIT_USER_ERROR, CheckpointError, ConfigError, Stopped, StorageError, TrainingError, ValidationFailed
 from tailmark.files import read_json, sha256_file, write_json
 from tailmark.layout import Layout
-from tailmark.train import checkpoint, scratch
+from tailmark.train import checkpoint, engine, launch, scratch, worker
 from tailmark.train.failure import failure
 from tailmark.train.job import Job, read_job
 from tailmark.train.launchers import launch_command, node_number
@@ -68,6 +70,83 @@ def test_the_newest_complete_checkpoint_is_used(tmp_path: Path, capsys: pytest.C
     assert before is not None
     assert before.name == "step-000010"
     assert "checkpoint step-000015 cannot be used: 'zero_pp_rank_0_mp_rank_00_optim_states.pt' is damaged" in capsys.readouterr().out
+    assert (job.checkpoints / "damaged-step-000015").is_dir()
+    assert checkpoint.newest_usable(job) == before
+
+
+def test_a_damaged_checkpoint_does_not_hold_up_later_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tailmark.train.upload._LOOK_S", 0.02)
+    url = f"file://{tmp_path / 'store'}"
+    job = _job(tmp_path / "here", upload=url, keep_checkpoints=1)
+    for step in (50, 100):
+        _seal(_job(tmp_path / "here", keep_checkpoints=2), step)
+    for _ in range(2):  # and once more, after the same step
+        _part(job.checkpoints / "step-000100").write_bytes(bytes(200))
+        assert checkpoint.newest_usable(job) == job.checkpoints / "step-000050"
+        _seal(_job(tmp_path / "here", keep_checkpoints=2), 100)
+    shutil.rmtree(job.checkpoints / "step-000100")
+    with uploading(job):
+        _seal(job, 60)
+    assert [path.name for path in checkpoint.found(job)] == Remote(job, url).names() == ["step-000060"]
+    assert {path.name for path in job.checkpoints.glob("damaged-*")} == {"damaged-step-000100", "damaged-step-000100-2"}
+
+
+def test_no_secret_is_left_in_the_scratch_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = _job(tmp_path)
+    job.scratch.mkdir(parents=True)
+    (job.scratch / "environment").write_text("", encoding="utf-8")
+    for name in ("HF_TOKEN", "HF_SECRET_KEY", "HF_password", "NCCL_DEBUG"):
+        monkeypatch.setenv(name, "found")
+    given = launch._environment(job)
+    file = job.scratch / "environment"
+    assert [line for line in file.read_text(encoding="utf-8").splitlines() if line.endswith("=found")] == ["NCCL_DEBUG=found"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert given["HF_TOKEN"] == "found"
+
+
+@pytest.mark.parametrize(("free", "full"), [((20, 8), False), ((20, 0), True), ((10,), True)])
+def test_only_a_full_disk_is_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...], full: bool) -> None:
+    """A checkpoint of 16 MB; MiB free before and after; another rank was killed while it wrote."""
+    model = torch.nn.Linear(1000, 1000, bias=False)
+    left = iter(free)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(left) * 2**20))
+    with pytest.raises(StorageError if full else RuntimeError), engine._full_disk(SimpleNamespace(module=model), tmp_path):
+        raise RuntimeError("Connection closed by peer")
+
+
+def test_a_rank_ends_also_where_it_can_leave_no_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = _job(tmp_path)
+    job.problem(0).mkdir(parents=True)  # where the note should be
+    (job.problem(0) / "file").touch()
+
+    def train(_: Job) -> None:
+        raise ValidationFailed("this", where="there", fix="so")
+
+    monkeypatch.setattr(worker, "train", train)
+    monkeypatch.setattr(worker, "die_with_parent", lambda: None)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(sys, "argv", ["worker", str(job.write())])
+    with pytest.raises(SystemExit) as ended:
+        worker.main()
+    assert ended.value.code == EXIT_USER_ERROR
+    assert "could not be written" in capsys.readouterr().err
+
+
+def test_a_training_that_vanishes_while_it_is_looked_at_is_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = _job(tmp_path)
+    other = Job(job.config, job.layout, "marked", {**IDENTITY, "taxonomy": "old"})
+    _seal(other, 10)
+    walk = os.walk
+
+    def vanishing(top: Path) -> Any:
+        found = list(walk(top))
+        shutil.rmtree(top)
+        return found
+
+    monkeypatch.setattr(os, "walk", vanishing)
+    assert [item.size for item in scratch.unfinished(job)] == [0]
 
 
 def test_the_manifest_says_what_the_checkpoint_is_of(tmp_path: Path) -> None:
@@ -309,7 +388,9 @@ def test_a_failed_copy_is_warned_of_and_tried_again(
     assert not (job.scratch / "upload").exists()
 
 
-def test_a_storage_that_stays_away_is_given_up_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_storage_that_stays_away_is_given_up_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("tailmark.train.upload._FIRST_WAIT_S", 0.01)
     (tmp_path / "store").touch()
     job = _job(tmp_path / "here", upload=f"file://{tmp_path / 'store'}")
@@ -318,6 +399,7 @@ def test_a_storage_that_stays_away_is_given_up_at_the_end(tmp_path: Path, monkey
     _seal(job, 5)
     uploader.finish()
     assert not uploader.is_alive()
+    assert "gave up after 5 more tries: checkpoint step-000005 is not at" in capsys.readouterr().out
     with pytest.raises(StorageError, match="cannot be read"):
         Remote(job, f"file://{tmp_path / 'store'}").fetch(job.checkpoints)
 

@@ -155,6 +155,15 @@ def test_layers_that_are_not_there_are_refused(folder: Path) -> None:
         load_model(folder, Train(precision="fp32", lora=Lora(targets=("query",))))
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("v_prj", "no layer named 'v_prj'"), ("embed_tokens", "not linear"), ("lm_head", "shares its weights with the emb")],
+)
+def test_a_target_whose_adapter_would_be_lost_is_refused(folder: Path, target: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load_model(folder, Train(precision="fp32", lora=Lora(targets=("q_proj", target))))
+
+
 def test_what_is_trained_is_said_once() -> None:
     with pytest.raises(ValueError, match="both say what is trained"):
         Train(lora=Lora(), trainable_layers=3)

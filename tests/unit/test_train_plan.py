@@ -13,7 +13,7 @@ import torch
 from tailmark.base.tiny import tiny_model, tiny_tokenizer
 from tailmark.config import Config, Lora, Train
 from tailmark.errors import ModelError
-from tailmark.hardware import peak_flops
+from tailmark.hardware import native_bf16, peak_flops
 from tailmark.layout import Layout
 from tailmark.packs import Pack, write_packs
 from tailmark.taxonomy import load_taxonomy
@@ -140,7 +140,7 @@ def test_prepared_packs_are_counted(root: Path, tmp_path: Path, capsys: pytest.C
     tokenizer = tiny_tokenizer()
     tiny_model(tokenizer, 3).save_pretrained(layout.base)
     metadata = {"arm": "marked", "taxonomy": load_taxonomy(TAXONOMY).digest}
-    packs = [Pack(step, *list(vars(_pack(100)).values())[1:]) for step in range(5)]
+    packs = [Pack(step, *list(vars(_pack(25)).values())[1:]) for step in range(5) for _ in range(4)]
     for name in ("train/epoch-000.arrow", "heldout.arrow"):
         write_packs(layout.prepared("marked") / name, packs, metadata)
     tokenizer.save_pretrained(layout.prepared("marked") / "tokenizer")
@@ -148,12 +148,14 @@ def test_prepared_packs_are_counted(root: Path, tmp_path: Path, capsys: pytest.C
     out = capsys.readouterr().out
     assert "counted in" in out
     assert re.search(r"steps: +5 in 1 epoch", out)
-    assert re.search(r"tokens: +500, of which 250 supervised", out)
+    assert re.search(r"tokens: +500, of which 260 supervised", out)
     lines = {int(line.split()[0]): line for line in out.splitlines() if line.strip()[:3].strip().isdigit()}
     assert set(lines) == set(plan.GPUS)
+    assert "packs:      4 a step: more GPUs than that have nothing to do" in out
     assert "8 min 20 s" in lines[1]  # 500 tokens at one a second
+    assert all("2 min 5 s" in lines[gpus] for gpus in (4, 8, 128))
     assert lines[4].endswith("<- this configuration")
-    assert lines[128].split()[-1] == "0.50", "the cost does not depend on how many GPUs share the work"
+    assert [lines[gpus].split()[-1] for gpus in (1, 2, 8)] == ["0.50", "0.50", "1.00"], "GPUs without work cost as much"
 
 
 def test_without_data_the_plan_says_what_it_assumed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,6 +186,30 @@ def test_rows_that_are_not_prepared_are_estimated(root: Path, tmp_path: Path) ->
     assert baseline.steps == 18
     assert baseline.tokens == 36 * (100 + 50 + 15)
     assert marked.supervised > baseline.supervised == 36 * 50
+
+
+def test_a_turn_that_is_not_full_takes_as_long(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rows of 400 tokens, 3 packs a step: two GPUs take two turns."""
+    config = _config(ranks=128)
+    config = config.model_copy(update={"prepare": config.prepare.model_copy(update={"rows_per_step": 3, "pack_length": 400})})
+    assert workload(config, Layout(root), "marked").packs == 3
+    plan.run(config, Layout(root), "marked", tokens_per_s=30000.0)
+    lines = {int(line.split()[0]): line for line in capsys.readouterr().out.splitlines() if line.strip()[:3].strip().isdigit()}
+    assert [float(lines[gpus].split()[-1].replace(",", "")) for gpus in (1, 2, 4)] == [10.0, 13.33, 13.33]
+
+
+def test_the_papers_gpus_all_have_work() -> None:
+    from tailmark.config import load_config
+
+    config = load_config(TAXONOMY.parents[3] / "params" / "paper.yaml")
+    gpus = config.train.nodes * config.train.ranks
+    assert 0.9 < config.prepare.rows_per_step * 400 / config.prepare.pack_length / gpus <= 1
+
+
+def test_emulated_bf16_is_not_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
+    assert not native_bf16()
 
 
 def test_a_plan_needs_the_shape_of_a_model(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AttentionInterface
 
 from tailmark.errors import ModelError
 
@@ -19,11 +19,32 @@ IMPLEMENTATIONS = {
 }
 """Our names to those that transformers knows; the last two are its own."""
 
+_ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
+
 
 def register() -> None:
     """Make our two kinds known to transformers. It builds no mask for kinds that it does not know."""
     AttentionInterface.register(IMPLEMENTATIONS["sdpa"], attend_one_by_one)
     AttentionInterface.register(IMPLEMENTATIONS["varlen"], attend_varlen)
+
+
+def require_attention_only(config: Any, where: str) -> None:
+    """Refuse a model whose tokens reach others by more than the attention that keeps documents apart, such as convolutions or a state.
+
+    Raises:
+        ModelError: documents of a pack would see each other.
+    """
+    family = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    other = sorted(set(getattr(config.get_text_config(), "layer_types", None) or ()) - _ATTENTION_LAYERS)
+    if family is None:
+        what = f"'{config.model_type}' is no causal language model that transformers knows."
+    elif other:
+        what = f"The base model has layers that are not plain attention ({', '.join(other)}): documents of a pack would see each other."
+    elif family._is_stateful or not family._supports_attention_backend:
+        what = f"{family.__name__} mixes tokens in a way of its own: documents of a pack would see each other."
+    else:
+        return
+    raise ModelError(what, where=where, fix="use a base model with plain causal attention, such as Llama, Qwen 2 and 3, Mistral or SmolLM")
 
 
 def boundaries(implementation: str, lengths: tuple[int, ...], device: torch.device) -> dict[str, Any]:
@@ -67,6 +88,7 @@ def attend_one_by_one(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention, one document after the other: no mask of tokens x tokens is built, no pair of two documents computed.
@@ -83,7 +105,7 @@ def attend_one_by_one(
     Raises:
         ModelError: the model's attention is not plainly causal.
     """
-    _require_plain(module, softcap, sliding_window, max(document_lengths))
+    _require_plain(module, softcap, s_aux, sliding_window, max(document_lengths))
     grouped = query.shape[1] != key.shape[1]
     queries, keys, values = (tensor.split(document_lengths, dim=2) for tensor in (query, key, value))
     parts = [
@@ -106,6 +128,7 @@ def attend_varlen(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """FlashAttention over all documents at once, with the kernel that torch brings along (GPUs, bf16).
@@ -123,7 +146,7 @@ def attend_varlen(
     """
     from torch.nn.attention import varlen
 
-    _require_plain(module, softcap, sliding_window, max_length_q, dropout)
+    _require_plain(module, softcap, s_aux, sliding_window, max_length_q, dropout)
     attended: Tensor = varlen.varlen_attn(  # type: ignore[assignment]  # a tuple only if more than the values is asked for
         query[0].transpose(0, 1),
         key[0].transpose(0, 1),
@@ -139,11 +162,17 @@ def attend_varlen(
     return attended[None], None
 
 
-def _require_plain(module: nn.Module, softcap: float | None, window: int | None, longest: int, dropout: float = 0.0) -> None:
+def _require_plain(
+    module: nn.Module, softcap: float | None, sinks: Tensor | None, window: int | None, longest: int, dropout: float = 0.0
+) -> None:
+    where = f"base model, {type(module).__name__}"
+    if sinks is not None:
+        fix = "use a base model with plain causal attention"
+        raise ModelError("The base model's attention has sinks, which this kind does not compute.", where=where, fix=fix)
     if softcap is None and (window is None or longest <= window) and not dropout:
         return
     raise ModelError(
         "The base model's attention drops out, caps its scores, or has a window shorter than the documents; this kind does not do that.",
-        where=f"base model, {type(module).__name__}",
+        where=where,
         fix="use a base model with plain causal attention, a `prepare.pack_length` in its window, or `train.attention: flash_attention_2`",
     )

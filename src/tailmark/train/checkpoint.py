@@ -6,6 +6,7 @@ where it is missing DeepSpeed silently starts anew.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -85,7 +86,10 @@ def found(job: Job) -> list[Path]:
 
 
 def newest_usable(job: Job) -> Path | None:
-    """The newest complete and verified checkpoint, or None where there is none at all. Half-written folders are removed.
+    """The newest complete and verified checkpoint, or None where there is none at all.
+
+    Half-written folders are removed. Damaged ones that are passed over are moved aside: a newer name would keep new checkpoints from being
+    uploaded, and count among those that stay.
 
     Raises:
         CheckpointError: there are checkpoints and none can be used, or the newest one belongs to other inputs.
@@ -98,13 +102,18 @@ def newest_usable(job: Job) -> Path | None:
         if problem is None:
             _require_identity(folder, job)
             for name, harm in problems.items():
-                say(f"  checkpoint {name} cannot be used: {harm}")
+                say(f"  checkpoint {name} cannot be used: {harm}; it is moved aside to {_move_aside(job.checkpoints / name).name}")
             return folder
         problems[folder.name] = problem
     if problems:
         listed = "; ".join(f"{name}: {problem}" for name, problem in problems.items())
         raise CheckpointError(f"No checkpoint can be used ({listed}).", where=str(job.checkpoints), fix=start_anew(job))
     return None
+
+
+def _move_aside(folder: Path) -> Path:
+    numbered = (folder.with_name(f"damaged-{folder.name}" + (f"-{number}" if number > 1 else "")) for number in itertools.count(1))
+    return folder.rename(next(path for path in numbered if not path.exists()))
 
 
 def damage(folder: Path) -> str | None:

@@ -30,6 +30,8 @@ from tailmark.train.universal import is_universal  # noqa: E402
 _BUCKET = 50_000_000
 _BYTES_PER_TRAINED = 16
 """fp32 master weight, two moments and the compute weight: what a checkpoint holds of each trained parameter."""
+_NEARLY_NONE = 4 << 20
+"""Free bytes below which a failed write is a full disk's doing."""
 
 
 def init_ranks() -> torch.device:
@@ -128,21 +130,25 @@ def save_parts(engine: Any, folder: Path) -> None:
 
 @contextmanager
 def _full_disk(engine: Any, folder: Path) -> Iterator[None]:
-    """torch reports a full disk as a RuntimeError of its file writer; tell it by the space that is left."""
+    """torch reports a full disk as a RuntimeError of its file writer; tell it by the space that is left.
+
+    Other ranks' ends are RuntimeErrors too, so what a failed write leaves must be next to nothing.
+    """
     needed = _BYTES_PER_TRAINED * sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters() if p.requires_grad)
     free = shutil.disk_usage(folder).free
+    full = StorageError(
+        f"The disk is too full for a checkpoint: it takes about {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB were left.",
+        where=str(folder.parent),
+        fix="free some space, then run the same command again; training goes on from the last checkpoint",
+    )
+    if free < needed:
+        raise full
     try:
-        if free < needed:
-            raise OSError
         yield
     except (OSError, RuntimeError) as error:
-        if shutil.disk_usage(folder).free >= needed:
+        if shutil.disk_usage(folder).free >= _NEARLY_NONE:
             raise
-        raise StorageError(
-            f"The disk is too full for a checkpoint: it takes about {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are left.",
-            where=str(folder.parent),
-            fix="free some space, then run the same command again; training goes on from the last checkpoint",
-        ) from error
+        raise full from error
 
 
 def load_parts(engine: Any, folder: Path) -> None:

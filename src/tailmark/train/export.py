@@ -27,7 +27,8 @@ def export(config: Config, layout: Layout, arm: Arm, state: dict[str, Tensor]) -
     model: Any = AutoModelForCausalLM.from_pretrained(layout.base, dtype=torch.bfloat16)
     extend_vocabulary(model, marker_sources(layout.prepared(arm) / "tokenizer"))
     _stop_at_end_of_turn(model, layout.prepared(arm) / "tokenizer")
-    missing = model.load_state_dict(state, strict=False).missing_keys
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected, f"parameters that the model does not have: {sorted(unexpected)}"
     untied = set(missing) - set(model.all_tied_weights_keys)
     assert not untied, f"parameters were not gathered: {sorted(untied)}"
     with staged_folder(layout.trained(arm)) as folder:

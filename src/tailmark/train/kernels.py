@@ -11,6 +11,7 @@ import torch
 
 from tailmark.config import Train
 from tailmark.errors import ConfigError
+from tailmark.train.layers import decoder_layers
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ def use_liger(model: Any) -> None:
 
 
 def compile_layers(model: Any) -> None:
-    """Compile each decoder layer; as they are alike one compilation serves all, and packs of any length."""
-    for layer in model.base_model.layers:
+    """Compile each decoder layer; as they are alike one compilation serves all, and packs of any length.
+
+    Raises:
+        ModelError: the model's layers are not known.
+    """
+    for layer in decoder_layers(model):
         layer.compile(dynamic=True)

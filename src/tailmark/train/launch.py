@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ _WORKER = "tailmark.train.worker"
 _POLL_S = 0.2
 _INTERRUPT_S = 5.0
 _TAKEN_ALONG = ("GLOO_", "NCCL_", "HF_")
+_SECRET = re.compile("TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
 
 
 def run_ranks(job: Job, on_event: Callable[[Event], None]) -> None:
@@ -83,7 +85,10 @@ def threads_per_rank(options: Train) -> int:
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """This process's environment and what the ranks need; the latter also as the file that DeepSpeed's launcher takes to other machines."""
+    """This process's environment and what the ranks need; the latter also as the file that DeepSpeed's launcher takes to other machines.
+
+    No secret is written: ranks read local files only.
+    """
     options, bin_folder = job.config.train, str(Path(sys.executable).parent)
     ours = {
         "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),  # DeepSpeed looks for ninja there
@@ -94,8 +99,10 @@ def _environment(job: Job) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    given = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN_ALONG)}
+    given = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN_ALONG) and not _SECRET.search(name)}
     file = job.scratch / "environment"
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
     file.write_text("".join(f"{name}={value}\n" for name, value in (given | ours).items()), encoding="utf-8")
     return {**os.environ, **ours, "DS_ENV_FILE": str(file)}
 

@@ -7,7 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def is_held(scratch: Path) -> bool:
     """Whether some process trains in the scratch folder now."""
     for name in (_TRAINER, _RANKS):
         if (scratch / name).exists():
-            with _opened(scratch / name) as file:
+            with suppress(FileNotFoundError), _opened(scratch / name) as file:  # it may end, and remove its folder, right now
                 if not _taken(file):
                     return True
     return False

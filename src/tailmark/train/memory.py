@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tailmark.config import Train
 from tailmark.train import engine  # sets DeepSpeed's environment before it is imported below  # noqa: F401
-from tailmark.train.attention import IMPLEMENTATIONS, register
+from tailmark.train.attention import IMPLEMENTATIONS, register, require_attention_only
 from tailmark.train.data import Batch
 from tailmark.train.model import SupervisedModel, restrict
 
@@ -31,8 +31,13 @@ class Size:
 
 
 def empty_model(folder: Path, options: Train) -> Any:
-    """The base model without its weights, with what is not trained frozen."""
+    """The base model without its weights, with what is not trained frozen.
+
+    Raises:
+        ModelError: documents of a pack would see each other in this model.
+    """
     config = AutoConfig.from_pretrained(folder)
+    require_attention_only(config, str(folder))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=_DTYPES[options.precision])
         model.tie_weights()

@@ -17,6 +17,7 @@ from tailmark.config import Config
 from tailmark.hardware import peak_flops
 from tailmark.packs import Pack
 from tailmark.train.engine import largest_over_ranks
+from tailmark.train.layers import decoder_layers, has_layers
 
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -47,8 +48,11 @@ def arithmetic(model: Any) -> Arithmetic:
 
     A product costs two operations a weight in the forward pass, two more where a gradient passes on, and two more where the weight itself
     is trained (Kaplan et al., 2020, with 6 operations a weight where everything is).
+
+    Raises:
+        ModelError: the model's layers are not known.
     """
-    layers = list(model.base_model.layers)
+    layers = list(decoder_layers(model))
     first = next((index for index, layer in enumerate(layers) if any(p.requires_grad for p in layer.parameters())), len(layers))
     per_token = sum(_product(layer, passed=index >= first) for index, layer in enumerate(layers))
     config = model.config
@@ -71,14 +75,14 @@ class Meter:
     """Measures steps; one step at a time.
 
     Attributes:
-        arithmetic: what the model needs.
+        arithmetic: what the model needs, or None where its layers are not known.
         peak: operations that this rank's device can do in a second, or None where that is not known.
     """
 
     def __init__(self, model: Any, config: Config, device: torch.device) -> None:
         self._device = device
         self._pack_length = config.prepare.pack_length
-        self.arithmetic = arithmetic(model)
+        self.arithmetic = arithmetic(model) if has_layers(model) else None
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
         self.peak = peak_flops(name) if config.train.precision == "bf16" else None
         self._started = 0.0
@@ -97,7 +101,7 @@ class Meter:
         Returns:
             `tokens_per_s` and `supervised_tokens_per_s` over all ranks; `padding_share`: the part of the packs that no token fills, were
             all of full length, and one there for every rank in every turn; `memory_gib`: the most a rank took so far; `mfu`:
-            operations needed over operations possible, where the hardware's peak is known.
+            operations needed over operations possible, where the hardware's peak and the model's layers are known.
         """
         memory = largest_over_ranks(peak_memory(self._device), self._device)
         seconds = time.monotonic() - self._started
@@ -110,7 +114,7 @@ class Meter:
             "padding_share": 1 - tokens / slots,
             "memory_gib": memory / 2**30,
         }
-        if self.peak:
+        if self.peak and self.arithmetic:
             needed = self.arithmetic.of((length for pack in packs for length in pack.lengths), supervised)
             measured["mfu"] = needed / (seconds * ranks * self.peak)
         return measured

@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from tailmark.chat.vocabulary import Sources, extend_vocabulary, train_rows
 from tailmark.config import Train
 from tailmark.errors import ConfigError, ModelError
-from tailmark.train.attention import IMPLEMENTATIONS, boundaries, register
+from tailmark.train.attention import IMPLEMENTATIONS, boundaries, register, require_attention_only
 from tailmark.train.data import Batch
 from tailmark.train.kernels import choose, compile_layers, use_liger
+from tailmark.train.layers import decoder_layers, final_norm, has_layers
 from tailmark.train.lora import add_adapters
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
@@ -29,7 +30,7 @@ def load_model(folder: Path, options: Train, added: Sources | None = None) -> An
         added: tokens that a compact rendering adds (`marker_sources`); their rows are trained in any case.
 
     Raises:
-        ModelError: the folder cannot be loaded.
+        ModelError: the folder cannot be loaded, or documents of a pack would see each other in this model.
         ConfigError: an option asks for layers or kernels that are not there.
     """
     kernels = choose(options)
@@ -40,7 +41,7 @@ def load_model(folder: Path, options: Train, added: Sources | None = None) -> An
     if kernels.liger:
         use_liger(model)
     restrict(model, options, added or {})
-    if kernels.compile:
+    if kernels.compile and (has_layers(model) or options.compile != "auto"):
         compile_layers(model)
     return model
 
@@ -48,6 +49,7 @@ def load_model(folder: Path, options: Train, added: Sources | None = None) -> An
 def _read(folder: Path, dtype: torch.dtype, attention: str) -> Any:
     register()
     try:
+        require_attention_only(AutoConfig.from_pretrained(folder), str(folder))
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error) or repr(error)).splitlines()[0]
@@ -79,8 +81,9 @@ def freeze_lower(model: Any, trainable: int) -> None:
 
     Raises:
         ConfigError: the model has fewer layers.
+        ModelError: its layers are not known.
     """
-    layers = model.base_model.layers
+    layers = decoder_layers(model)
     if trainable > len(layers):
         raise ConfigError(
             f"Option 'train.trainable_layers' cannot be {trainable}: the base model has {len(layers)} layers.",
@@ -89,7 +92,9 @@ def freeze_lower(model: Any, trainable: int) -> None:
         )
     model.requires_grad_(False)
     layers[len(layers) - trainable :].requires_grad_(True)
-    model.base_model.norm.requires_grad_(True)
+    norm = final_norm(model)
+    if norm is not None:
+        norm.requires_grad_(True)
 
 
 class SupervisedModel(nn.Module):

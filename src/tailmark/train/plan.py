@@ -27,7 +27,7 @@ def run(config: Config, layout: Layout, arm: Arm, tokens_per_s: float | None = N
         price: of one GPU for one hour.
 
     Raises:
-        DataError, ModelError: the packs were prepared otherwise, or there is no base model to measure.
+        DataError, ModelError: the packs were prepared otherwise, or there is no base model to measure, or none that can be trained.
     """
     options = _for_gpus(config.train)
     work = workload(config, layout, arm)
@@ -41,12 +41,13 @@ def run(config: Config, layout: Layout, arm: Arm, tokens_per_s: float | None = N
     kept = activations(folder, options, config.prepare.pack_length, round(config.prepare.pack_length * work.supervised / work.tokens))
     _say_work(config, arm, work, size, needed)
     stated = "stated" if tokens_per_s else f"{ASSUMED_MFU:.0%} of what an {ASSUMED_GPU} can do"
-    say(f"  throughput: {rate:,.0f} tokens/s on each GPU ({stated}); more GPUs are assumed to lose nothing")
+    say(f"  throughput: {rate:,.0f} tokens/s on each GPU ({stated}), lost to nothing but turns that are not full")
     say(f"  activations of one pack of {config.prepare.pack_length:,} tokens: {_gib(kept)} GiB, in every figure below")
     say(f"\n{'':>6}  {'GiB of each GPU, by ZeRO stage':<30}")
     say(f"{'GPUs':>6}  {'1':>8} {'2':>8} {'3':>8}  {'time':>14} {'GPU hours':>12}" + (f" {'cost':>12}" if price else ""))
     for gpus in GPUS:
-        say(_line(options, gpus, size, kept, work.tokens / rate / gpus, price))
+        turns = -(-work.packs // gpus)
+        say(_line(options, gpus, size, kept, work.tokens / rate * turns / work.packs, price))
     say(f"\n  train.zero_stage is {options.zero_stage}, train.ranks {options.ranks} on {options.nodes} node(s)")
 
 
@@ -54,6 +55,7 @@ def _say_work(config: Config, arm: Arm, work: Workload, size: Size, needed: floa
     say(f"Plan for the {arm} arm: nothing is run.")
     say(f"  data:       {work.source}")
     say(f"  steps:      {work.steps:,} in {config.prepare.epochs} epoch(s), {work.tokens / max(work.steps, 1):,.0f} tokens each")
+    say(f"  packs:      {work.packs:,} a step: more GPUs than that have nothing to do")
     say(f"  tokens:     {work.tokens:,}, of which {work.supervised:,} supervised")
     say(f"  parameters: {size.total:,}, of which {size.trained:,} trained; {needed / max(work.tokens, 1) / 1e9:.2f} GFLOP a token")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +48,25 @@ def unfinished(job: Job) -> list[Unfinished]:
 
 
 def _look(folder: Path, job: Job) -> Unfinished:
-    newest = max(folder.glob(f"checkpoints/step-*/{MANIFEST}"), default=None)
     identity = _identity(folder / "job-0.json")
     changed = tuple(name for name, value in job.identity.items() if identity and identity.get(name) != value)
-    size = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
-    return Unfinished(folder, newest.parent.name if newest else None, changed, size, is_held(folder))
+    return Unfinished(folder, _newest(folder), changed, _size(folder), is_held(folder))
+
+
+def _newest(folder: Path) -> str | None:
+    """The name of the newest checkpoint. The training may run, and remove what is being looked at."""
+    with suppress(FileNotFoundError):
+        return max((path.parent.name for path in folder.glob(f"checkpoints/step-*/{MANIFEST}")), default=None)
+    return None
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(parent, name)).st_size
+    return total
 
 
 def _identity(path: Path) -> dict[str, Any]:

@@ -68,6 +68,8 @@ class Uploader(threading.Thread):
                 if last_tries < _LAST_TRIES:
                     self._pause(failures, closing)
                     continue
+                say(f"  warning: gave up after {last_tries} more tries: checkpoint {newest.name} is not at {self._remote.url}")
+                return
             failures = 0
             if closing:
                 return
@@ -89,7 +91,7 @@ class Uploader(threading.Thread):
             with _kept(folder, self._job.scratch / "upload") as snapshot:
                 self._remote.send(snapshot, self._job.config.train.keep_checkpoints)
         except Exception as error:  # a copy must never end the training, and every storage has exceptions of its own
-            say(f"  warning: checkpoint {folder.name} is not at {self._remote.url} yet, it is tried again: {type(error).__name__}: {error}")
+            say(f"  warning: checkpoint {folder.name} is not at {self._remote.url} yet: {type(error).__name__}: {error}")
             return False
         self._done = folder.name
         return True

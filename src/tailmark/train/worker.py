@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from pathlib import Path
 
 from tailmark.errors import EXIT_INTERRUPTED, EXIT_STOPPED, EXIT_USER_ERROR, Stopped, TailmarkError
@@ -26,33 +27,43 @@ def die_with_parent() -> None:
 def main() -> None:
     """Train, and leave a note for the launcher where that did not go well."""
     die_with_parent()
-    job = read_job(Path(sys.argv[1]))
-    rank = int(os.environ.get("RANK", "0"))
+    code = 1
+    try:
+        code = _run(read_job(Path(sys.argv[1])), int(os.environ.get("RANK", "0")))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        # Without the usual teardown: after a failure the other ranks are gone, and the process group's destructor would wait for them.
+        os._exit(code)
+
+
+def _run(job: Job, rank: int) -> int:
+    """Train; returns the exit code."""
     try:
         train(job)
     except Stopped as stop:
         _note(job, rank, kind="Stopped", what=str(stop))
-        code = EXIT_STOPPED
+        return EXIT_STOPPED
     except TailmarkError as error:
         _note(job, rank, kind=type(error).__name__, what=error.what, where=error.where, fix=error.fix)
-        code = EXIT_USER_ERROR
+        return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        code = EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     except Exception as error:  # the launcher tells the user; the log keeps the traceback
         traceback.print_exc()
         last = traceback.extract_tb(error.__traceback__)[-1]
         _note(job, rank, kind="crash", what=f"{type(error).__name__}: {error}", where=f"{last.filename}:{last.lineno}")
-        code = 1
-    else:
-        code = 0
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Without the usual teardown: after a failure the other ranks are gone, and the process group's destructor would wait for them.
-    os._exit(code)
+        return 1
+    return 0
 
 
 def _note(job: Job, rank: int, **content: str | None) -> None:
-    write_json(job.problem(rank), content)
+    """Tell the launcher; where that cannot be written (the disk is full, the folder gone), the log gets it."""
+    try:
+        write_json(job.problem(rank), content)
+    except (OSError, TailmarkError) as error:
+        with suppress(OSError):
+            print(f"{content} could not be written: {error}", file=sys.stderr, flush=True)
 
 
 def train(job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class Workload:
     Attributes:
         source: where the numbers come from, in words.
         exact: whether they were counted.
+        packs: of one step, on average, rounded up: what GPUs share.
     """
 
     source: str
@@ -35,6 +37,7 @@ class Workload:
     steps: int
     tokens: int
     supervised: int
+    packs: int
 
 
 def workload(config: Config, layout: Layout, arm: Arm) -> Workload:
@@ -51,14 +54,14 @@ def workload(config: Config, layout: Layout, arm: Arm) -> Workload:
 
 
 def _counted(files: list[Path], prepared: Path) -> Workload:
-    rows = steps = tokens = supervised = 0
+    rows = steps = packs = tokens = supervised = 0
     for path in files:
         reader = PackReader(path)
-        steps += reader.steps
+        steps, packs = steps + reader.steps, packs + len(reader)
         for index in range(len(reader)):
             pack = reader[index]
             rows, tokens, supervised = rows + len(pack.row_ids), tokens + len(pack.input_ids), supervised + pack.supervised
-    return Workload(f"counted in {prepared}", True, rows, steps, tokens, supervised)
+    return Workload(f"counted in {prepared}", True, rows, steps, tokens, supervised, -(-packs // steps))
 
 
 def _estimated(config: Config, layout: Layout, arm: Arm, folder: Path) -> Workload:
@@ -78,4 +81,5 @@ def _estimated(config: Config, layout: Layout, arm: Arm, folder: Path) -> Worklo
 def _workload(config: Config, source: str, rows: int, tokens: float, supervised: float) -> Workload:
     epochs = config.prepare.epochs
     steps = -(-rows // config.prepare.rows_per_step) * epochs
-    return Workload(source, False, rows * epochs, steps, round(rows * tokens) * epochs, round(rows * supervised) * epochs)
+    packs = math.ceil(min(config.prepare.rows_per_step, rows) * tokens / config.prepare.pack_length)
+    return Workload(source, False, rows * epochs, steps, round(rows * tokens) * epochs, round(rows * supervised) * epochs, packs)
