@@ -6,6 +6,7 @@ from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
+from tailmark.register.log import LONGEST_SAID
 from tailmark.register.promote import Approval
 
 _POLL_S = 3
@@ -15,8 +16,8 @@ class Answer(RunInput):
     """What the person fills in."""
 
     approve: bool = Field(description="make this version the champion")
-    by: str = Field(min_length=1, description="who decides")
-    reason: str = Field(default="", description="why, for the promotion log")
+    by: str = Field(min_length=1, max_length=LONGEST_SAID, pattern=r"\S", description="who decides")
+    reason: str = Field(default="", max_length=LONGEST_SAID, description="why, for the promotion log")
 
 
 def ask(verdict: str, hours: float) -> Approval:

@@ -1,4 +1,4 @@
-"""Judging and deciding a promotion as Prefect tasks; what they hand on is JSON, the verdict also an artifact."""
+"""Judging and deciding a promotion as Prefect tasks; a proposal goes on as a dataclass, an entry as JSON, a verdict also as artifact."""
 
 from __future__ import annotations
 

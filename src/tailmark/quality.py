@@ -20,7 +20,7 @@ Percentiles = Mapping[str, Mapping[str, float]]
 
 
 def quality_percentiles(rows: Path, share: float = 0.95) -> dict[str, dict[str, float]]:
-    """The score below which `share` of a bucket's scores lie, by language and bucket; empty where no training row has a score.
+    """The observed score up to which `share` of a bucket's scores lie, by language and bucket; empty where no training row has one.
 
     Args:
         rows: the folder of the annotated rows. Those without a language count under `*` alone.
@@ -37,7 +37,7 @@ def quality_percentiles(rows: Path, share: float = 0.95) -> dict[str, dict[str, 
                     scores[name, bucket].append(score)
     result: dict[str, dict[str, float]] = {}
     for (name, bucket), values in sorted(scores.items()):
-        result.setdefault(name, {})[bucket] = float(np.quantile(values, share))
+        result.setdefault(name, {})[bucket] = float(np.quantile(values, share, method="inverted_cdf"))
     return result
 
 

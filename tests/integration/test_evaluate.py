@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import json
@@ -9,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +218,19 @@ def test_arms_in_the_wrong_place(checkout: tuple[Config, Layout], tmp_path: Path
         shutil.copytree(checkout[1].trained(arm), tmp_path / "models" / other)
     with pytest.raises(ModelError, match="not trained as that arm"):
         stage.load_bench(checkout[0], Layout(tmp_path))
+
+
+def test_rows_that_a_template_refuses_are_left_out_and_counted(checkout: tuple[Config, Layout], capsys: pytest.CaptureFixture[str]) -> None:
+    bench = stage.load_bench(*checkout)
+    told = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Describe the harbour."})
+    rows = (*bench.heldout.rows, replace(bench.heldout.rows[0], id="f" * 32, messages=told))
+    tokenizer = copy.copy(bench.marked.tokenizer)
+    tokenizer.chat_template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}?"
+    arms = (bench.baseline, replace(bench.marked, tokenizer=tokenizer))
+    assert stage._askable(replace(bench.heldout, rows=rows), arms) == bench.heldout
+    assert f"1 of {len(rows)} held-out rows are left out" in capsys.readouterr().out
+    with pytest.raises(DataError, match="every held-out conversation"):
+        stage._askable(replace(bench.heldout, rows=rows[-1:]), arms)
 
 
 def test_no_heldout_rows(checkout: tuple[Config, Layout], tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def server() -> Iterator[Server]:
 
 
 def model_at(server: Server, state: Path, **options: Any) -> EndpointModel:
-    return EndpointModel(Endpoint(base_url=server.url, model="m", **options), state)
+    return EndpointModel(Endpoint(base_url=server.url, model="m", **options), store=state / "answers.jsonl")
 
 
 def ask(text: str = "Qui ?", **more: Any) -> Request:
@@ -89,12 +89,26 @@ def test_markers_go_to_the_template_and_the_list_comes_back_parsed(server: Serve
     assert sent["max_tokens"] > 20
 
 
-def test_the_command_asks_an_endpoint(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_asks_an_endpoint(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     server.react = lambda _body, _number: completion(f"{render(LIST)}\nBonjour")
-    run("Qui ?", Options("m", endpoint=server.url, markers=["length_tokens=9"], state=tmp_path, system="Be brief."))
+    run("Qui ?", Options("m", endpoint=server.url, markers=["length_tokens=9"], system="Be brief."))
     assert "Bonjour" in capsys.readouterr().out.splitlines()
     assert [turn["role"] for turn in server.asked[0]["messages"]] == ["system", "user"]
     assert server.asked[0]["chat_template_kwargs"] == {"markers": {"length_tokens": 9}}
+
+
+def test_a_single_prompt_is_asked_anew_and_a_store_tells_endpoints_apart(server: Server, tmp_path: Path) -> None:
+    """Another model may stand behind the same name, and the same name at another address."""
+    server.react = lambda _body, number: completion(f"answer {number}")
+    options = Endpoint(base_url=server.url, model="m")
+    first, second = (EndpointModel(options).answer([ask()], max_new_tokens=5)[0].text for _ in range(2))
+    assert first != second
+    store = tmp_path / "answers.jsonl"
+    elsewhere = Endpoint(base_url=server.url + "/", model="m")
+    asked = [EndpointModel(options, store=store), EndpointModel(elsewhere, store=store), EndpointModel(options, store=store, list_tokens=0)]
+    answers = [model.answer([ask()], max_new_tokens=5)[0].text for model in asked]
+    assert len(set(answers)) == 3
+    assert [model.answer([ask()], max_new_tokens=5)[0].text for model in asked] == answers
 
 
 def test_an_endpoint_that_fails_now_and_then(server: Server, tmp_path: Path) -> None:
@@ -149,10 +163,10 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 
 
 @pytest.mark.slow
-def test_a_real_engine_answers_as_the_model_does_here(served: tuple[str, Path], tmp_path: Path) -> None:
+def test_a_real_engine_answers_as_the_model_does_here(served: tuple[str, Path]) -> None:
     url, folder = served
     requests = [ask("Who?"), ask("Who?", markers=LIST), ask("Tell <MARKER_LIST>\n<lang>Greek</lang>\n</MARKER_LIST>", markers={})]
-    endpoint = EndpointModel(Endpoint(base_url=url, model=str(folder), timeout_s=300), tmp_path, list_tokens=0)
+    endpoint = EndpointModel(Endpoint(base_url=url, model=str(folder), timeout_s=300), list_tokens=0)
     loaded = load_model(folder)
     there = endpoint.answer(requests, max_new_tokens=12)
     expected = LocalModel(loaded, batch_size=1).answer(requests, max_new_tokens=12)

@@ -20,7 +20,7 @@ from tailmark.register.audit import check
 from tailmark.register.fetch import copy_of, load_registered
 from tailmark.register.lineage import backward, forward
 from tailmark.register.log import PromotionLog
-from tailmark.register.promote import Approval, decide, judge, rollback
+from tailmark.register.promote import Approval, decide, judge, rollback, settle
 from tailmark.register.registry import Registry, open_registry
 from tests.integration.versions import Outcome, Server, checkout, make_config, mlflow_on_postgres, register, set_data
 
@@ -187,7 +187,7 @@ def test_what_the_gate_needs_and_the_evaluation_lacks_is_named(server: Server, t
         assert promoted(registry) == "promoted"
         register(config, layout, 2, Outcome(tail=0.5, first=30, modes=("fixed",)))
         failed = {item.title.split(",")[0]: item for item in judge(registry).verdict.checks if not item.passed}
-    assert [*failed] == ["Decontamination", "Markers absent", "Tail over champion", "Head over champion"]
+    assert [*failed] == ["Decontamination", "Markers absent", "Tail over champion", "Head over champion", "Markers absent over champion"]
     assert "not checked against humaneval" in failed["Decontamination"].said
     assert "name 'inferred' in `evaluate.modes`" in failed["Markers absent"].fix
     assert "only 5 tail texts were scored by both" in failed["Tail over champion"].said
@@ -253,3 +253,41 @@ def test_an_alias_moved_by_hand_is_told_and_put_back(tmp_path: Path, capsys: pyt
             assert raised.value.fix
         with pytest.raises(TrackingError, match="No version of tailmark was made from"):
             forward(registry, "abcdef")
+
+
+def test_on_a_log_that_was_cut_off_nothing_is_built(tmp_path: Path) -> None:
+    config, layout = make_config(), checkout(tmp_path)
+    with pytest.raises(TrackingError, match="dvc repro register"):
+        command.settle_log(config, layout)
+    register(config, layout, 1)
+    with open_registry(config, layout) as registry:
+        assert promoted(registry) == "promoted"
+        client, log = registry.client, PromotionLog(registry)
+        head, run = log.entries()[-1].mark, log._open()
+        client.set_model_version_tag("tailmark", "1", "promotion_log.head", "x")  # no note by its form
+        assert check(log, head) == []
+        register(config, layout, 2, Outcome(tail=0.5))
+        experiment = client.get_experiment_by_name("tailmark promotions").experiment_id
+        client.rename_experiment(experiment, "elsewhere")
+        for attempt in (lambda: judge(registry, "2"), lambda: settle(registry), lambda: rollback(registry), log._open):
+            with pytest.raises(PromotionError, match="Entry 0 is not in the promotion log"):
+                attempt()
+        assert champion(registry) == "1"
+        assert client.get_registered_model("tailmark").tags["promotion_log.head"] == head
+        client.rename_experiment(experiment, "tailmark promotions")
+        client.delete_run(run)
+        with pytest.raises(PromotionError, match=f"mlflow runs restore --run-id {run}"):
+            command.verify_log(config, layout, None)
+        client.restore_run(run)
+        assert promoted(registry, "2") == "promoted"
+    command.verify_log(config, layout, head)
+
+
+def test_a_new_report_of_the_data_is_another_version(tmp_path: Path) -> None:
+    config, layout = make_config(decontaminated=["humaneval"]), checkout(tmp_path)
+    register(config, layout, 1)
+    checkout(tmp_path, {"humaneval": {"texts": 3, "rows": 0}})
+    assert register(config, layout, 1) == "2"
+    assert register(config, layout, 1) == "2"
+    with open_registry(config, layout) as registry:
+        assert promoted(registry) == "promoted"

@@ -76,7 +76,9 @@ def test_the_flow_asks_a_person_and_does_as_they_say(tmp_path: Path, monkeypatch
         shown = answer(process, url, approve=False, by="reviewer", reason="not before the release")
         assert "version 2 was refused; 'champion' stays with version 1" in shown
         assert process.returncode == 1
-        assert start(layout.root, "--rollback").wait(timeout=ANSWER_S) == 2
+        process = start(layout.root, "--rollback")
+        assert "no earlier champion to go back to" in process.communicate(timeout=ANSWER_S)[0]
+        assert process.returncode == 2
         with open_registry(config, layout) as registry:
             entries = PromotionLog(registry).entries()
             assert [(entry.decision, entry.version, entry.champion) for entry in entries] == [("promoted", "1", "1"), ("refused", "2", "1")]

@@ -10,10 +10,10 @@ import pytest
 
 from tailmark.config import Config
 from tailmark.evaluate.sample import Row
-from tailmark.evaluate.scores import Score
-from tailmark.evaluate.statistics import holm
+from tailmark.evaluate.scores import Measure, Score
 from tailmark.evaluate.store import Facts
 from tailmark.evaluate.summary import MIN_SLICE, Metrics, summarize
+from tailmark.statistics import holm
 from tailmark.taxonomy import MarkerList
 
 TEXTS = 24
@@ -117,3 +117,28 @@ def test_a_slice_says_what_it_could_have_shown() -> None:
 
 def test_a_value_that_all_rows_have_is_no_slice() -> None:
     assert "domain" not in sliced({"Code": 0.0})
+
+
+def test_rows_without_a_value_of_the_long_tail_marker_are_neither_head_nor_tail() -> None:
+    """As if they were not there, but in the whole."""
+    known = [replace(row, id=f"k{row.id}", tail=number % 2 == 0) for number, row in enumerate(rows([f"{text}" for text in range(40)]))]
+    others = [replace(row, labels={"lang": "French"}) for row in rows([f"other {text}" for text in range(40)])]
+    lifts = [float(value) for value in np.random.default_rng(4).normal(0.2, 1, 80)]
+    alone = metrics(known, lifts[:40])["likelihood"]["nll"]["fixed"]
+    together = metrics([*known, *others], lifts)["likelihood"]["nll"]["fixed"]
+    for name in ("head", "tail_minus_head"):
+        assert together[name]["n"] == alone[name]["n"]
+        assert together[name]["low"] == alone[name]["low"]
+    assert together["all"]["n"] == 80
+
+
+def test_a_win_rate_is_never_above_all() -> None:
+    win = Measure("arena", "win_llm", "Wins", "share", higher_is_better=True)
+    scores = [
+        Score(row, "arena", mode, "win_llm", value)
+        for row in rows([f"{text}" for text in range(20)])
+        for mode, value in (("baseline", 0.5), ("fixed", 1.0))
+    ]
+    entry = summarize(scores, Facts("test", TRAINED, (), 1000, 20, 0), Config(), [win])["arena"]["win_llm"]["fixed"]["all"]
+    assert (entry["lift"], entry["high"]) == (0.5, 0.5)
+    assert entry["low"] < 0.5

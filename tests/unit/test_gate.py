@@ -7,22 +7,27 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 
 from tailmark.config import Config, parse_config
-from tailmark.errors import ConfigError, ModelError
+from tailmark.errors import ConfigError, ModelError, PromotionError
 from tailmark.files import sha256_file, write_json
+from tailmark.layout import Layout
 from tailmark.records import write_table
-from tailmark.register.audit import broken_links
+from tailmark.register.audit import broken_decisions, broken_links
 from tailmark.register.compare import higher_is_better, over_other
-from tailmark.register.fetch import Fetched
+from tailmark.register.fetch import Fetched, copy_of, fetch
 from tailmark.register.gate import Verdict, judge_versions
-from tailmark.register.log import Entry, first_link
+from tailmark.register.log import Decision, Entry, PromotionLog, first_link
 from tailmark.register.manifest import ENVELOPE_TAG, MANIFEST_TAG, Lineage, Manifest, hashes, verify_version, write_manifest
 from tailmark.register.page import verdict_page
-from tailmark.register.promote import former_champions
+from tailmark.register.promote import Approval, former_champions
+from tailmark.register.registry import Registry
 
 
 def config(**gate: object) -> Config:
@@ -45,12 +50,13 @@ def version(folder: Path, number: str, tokenizer: str = "t", *, tail: float = 0.
         {
             "benchmark": "likelihood",
             "score": "nll",
-            "mode": "fixed",
+            "mode": mode,
             "row_id": f"{place:02d}",
             "group": f"text {place // 2}",
-            "value": 2.0 - (tail if place % 4 < 2 else head) + noise[place] * int(number),
+            "value": 2.0 - (absent if mode == "inferred" else tail if place % 4 < 2 else head) + noise[place] * int(number),
             "tail": place % 4 < 2,
         }
+        for mode in ("fixed", "inferred")
         for place in range(60)
     ]
     write_table(evidence / "examples.parquet", pa.Table.from_pylist(rows))
@@ -58,7 +64,7 @@ def version(folder: Path, number: str, tokenizer: str = "t", *, tail: float = 0.
 
 
 def manifest_of(files: dict[str, str]) -> Manifest:
-    lineage = Lineage(commit=None, dirty=None, lock=None, outputs={}, params={}, run="r")
+    lineage = Lineage(commit=None, dirty=None, lock=None, outputs={}, params={"evaluate": {"confidence": 0.95}}, run="r")
     return Manifest(
         name="tailmark",
         model="m",
@@ -112,22 +118,62 @@ def test_each_rule_over_the_champion(tmp_path: Path, options: dict[str, object],
     assert failed(judge_versions(config(**options), challenger, champion)) == fails
 
 
+def test_markers_absent_is_held_against_the_champion(tmp_path: Path) -> None:
+    challenger, champion = version(tmp_path, "2", tail=0.5), version(tmp_path, "1", absent=0.2)
+    assert failed(judge_versions(config(), challenger, champion)) == ["Markers absent over champion"]
+
+
+def test_intervals_at_another_confidence_are_refused_and_the_page_states_the_real_one(tmp_path: Path) -> None:
+    options = parse_config({"evaluate": {"resamples": 300, "confidence": 0.9}}, Path("params.yaml"))
+    verdict = judge_versions(options, version(tmp_path, "2", tail=0.5), version(tmp_path, "1"))
+    assert failed(verdict) == ["Confidence"]
+    assert "95 % intervals" in verdict_page(verdict)
+
+
+def test_other_questions_under_the_same_ids_are_not_compared(tmp_path: Path) -> None:
+    challenger, champion = version(tmp_path, "2", tail=0.5), version(tmp_path, "1")
+    path = champion.evidence / "examples.parquet"
+    table = pq.read_table(path)
+    write_table(path, table.append_column("prompt", pa.array(["another question"] * len(table))))
+    verdict = judge_versions(config(), challenger, champion)
+    assert "only 0 tail texts" in verdict.reasons[0]
+
+
+def test_wins_over_different_baselines_are_not_compared(tmp_path: Path) -> None:
+    wins = {"open": {"win_judge": {"fixed": {"all": entry_of(0.2), "tail": entry_of(0.2), "head": entry_of(0.2)}}}}
+    sides = [version(tmp_path, number) for number in ("2", "1")]
+    for side in sides:
+        write_json(side.evidence / "evaluation.json", wins)
+    verdict = judge_versions(config(scores=["open/win_judge"]), *sides)
+    assert any("counts wins over a baseline" in reason for reason in verdict.reasons)
+
+
+@pytest.mark.parametrize("score", ["rows/heldout", "inference/lang", "nothing/x"])
+def test_what_is_no_score_is_refused(tmp_path: Path, score: str) -> None:
+    sides = [version(tmp_path, number) for number in ("2", "1")]
+    for side in sides:
+        write_json(side.evidence / "evaluation.json", {"rows": {"heldout": 40}, "inference": {"lang": {"accuracy": 0.9}}})
+    verdict = judge_versions(config(scores=[score]), *sides)
+    assert not verdict.passed
+    assert "no lift of" in verdict.reasons[-1]
+
+
 def test_a_score_per_token_is_not_compared_across_tokenizers(tmp_path: Path) -> None:
     verdict = judge_versions(config(), version(tmp_path, "2", "other", tail=0.5), version(tmp_path, "1"))
-    assert failed(verdict) == ["Tail over champion", "Head over champion"]
+    assert failed(verdict) == ["Tail over champion", "Head over champion", "Markers absent over champion"]
     assert "another tokenizer" in verdict.reasons[0]
 
 
 def test_few_shared_texts_are_not_enough(tmp_path: Path) -> None:
     verdict = judge_versions(config(min_texts=31), version(tmp_path, "2", tail=0.5), version(tmp_path, "1"))
-    assert failed(verdict) == ["Tail over champion", "Head over champion"]
+    assert failed(verdict) == ["Tail over champion", "Head over champion", "Markers absent over champion"]
     assert "only 15 tail texts" in verdict.reasons[0]
 
 
 def test_the_page_is_self_contained_and_says_what_to_do(tmp_path: Path) -> None:
     verdict = judge_versions(config(decontaminated=["<humaneval>"]), version(tmp_path, "2", tail=0.01), version(tmp_path, "1"))
     page = verdict_page(verdict)
-    assert "Version 2 does not pass: 3 of 7 checks fail, against version 1, the champion." in page
+    assert "Version 2 does not pass: 3 of 9 checks fail, against version 1, the champion." in page
     assert "&lt;humaneval&gt;" in page
     assert "<humaneval>" not in page
     assert "To do: name" in page
@@ -200,6 +246,32 @@ def test_a_changed_removed_or_moved_entry_breaks_the_chain(length: int, data: st
     assert list(broken_links(changed, "tailmark"))
 
 
+def test_an_entry_that_contradicts_the_decisions_before_it_is_found() -> None:
+    entries = [
+        item.model_copy(update={"verdict": "0" * 64}) for item in chain([("promoted", "1"), ("promoted", "2"), ("rolled_back", "1")])
+    ]
+    assert list(broken_decisions(entries)) == []
+    for place, change, said in (
+        (1, {"verdict": None}, "has no verdict"),
+        (1, {"before": "7"}, "names champion 7 before it"),
+        (1, {"decision": "refused"}, "version 2 refused and champion 2"),
+        (2, {"version": "3", "champion": "3"}, "which was no champion before"),
+    ):
+        changed = [*entries]
+        changed[place] = entries[place].model_copy(update=change)
+        assert any(said in problem for problem in broken_decisions(changed))
+
+
+def test_a_long_answer_is_cut_and_a_nameless_one_refused(tmp_path: Path) -> None:
+    registry = Registry(config(), Layout(tmp_path), MlflowClient("http://127.0.0.1:9"), "tailmark")
+    said = {"by": "\x00" * 6000, "reason": "x" * 6000}
+    entry = PromotionLog(registry)._link([], Decision("refused", "1", None, None, "0" * 64, ("r" * 400,) * 40, approval=said))
+    assert entry.approval == {"by": " " * 300, "reason": "x" * 300}
+    assert len(entry.model_dump_json()) <= 6000
+    with pytest.raises(PromotionError, match="needs a name"):
+        Approval(True, "  ")
+
+
 @pytest.mark.parametrize(
     ("decisions", "former"),
     [
@@ -266,6 +338,23 @@ def test_a_link_and_a_version_without_manifest_are_refused(tmp_path: Path) -> No
     (tmp_path / "artifacts" / "marked" / "other.json").symlink_to(tmp_path / "MLmodel")
     with pytest.raises(ModelError, match="is a link"):
         verify_version(tmp_path, tags, "there")
+
+
+@pytest.mark.parametrize("tag", ["/../../../..", "0" * 63, "A" * 64, "../" + "0" * 61])
+def test_a_tag_that_is_no_hash_never_becomes_a_path(tmp_path: Path, tag: str) -> None:
+    registry = Registry(config(), Layout(tmp_path), MlflowClient("http://127.0.0.1:9"), "tailmark")
+    (tmp_path / "precious").write_text("x")
+    found = ModelVersion("tailmark", "1", 0, tags=[ModelVersionTag(MANIFEST_TAG, tag), ModelVersionTag(ENVELOPE_TAG, "{}")])
+    for refuse in (copy_of, fetch):
+        with pytest.raises(ModelError, match="is not a sha256"):
+            refuse(registry, found)
+    assert (tmp_path / "precious").exists()
+
+
+def test_an_envelope_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    for text in ("not json", "[]", '{"MLmodel": 1}'):
+        with pytest.raises(ModelError, match="tag 'envelope'"):
+            verify_version(tmp_path, {**stored(tmp_path), ENVELOPE_TAG: text}, "there")
 
 
 def test_registering_cannot_pass_by_the_gate() -> None:

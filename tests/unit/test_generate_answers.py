@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from tailmark.config import Endpoint
 from tailmark.errors import ConfigError, DataError, TaxonomyError
 from tailmark.generate import batch, local
-from tailmark.generate.command import Asking, Options
+from tailmark.generate.command import Asking, Options, _show
 from tailmark.generate.loading import LoadedModel, load_model
 from tailmark.generate.local import LocalModel
 from tailmark.generate.modes import Markers, Messages, Mode, requests_for, shuffled
@@ -219,3 +222,52 @@ def test_options_that_do_not_go_together(folder: Path, options: dict[str, object
         asking = Asking(Options(str(folder), **options))  # type: ignore[arg-type]
         asking.requests([PROMPTS[0]], [{}])
         asking.generator()
+
+
+MIXED = '{"prompt": "Qui ?", "markers": {"lang": "French"}}\n{"prompt": "Who?"}\n'
+
+
+def test_markers_of_a_file_are_asked_for_without_a_mode(folder: Path, tmp_path: Path) -> None:
+    rows = ask(folder, tmp_path, MIXED)
+    assert [row["markers_asked"] for row in rows] == [{"lang": "French"}, {}]
+    requests = Asking(Options(str(folder))).requests(PROMPTS[:2], [{"lang": "French"}, {}])
+    assert [request.markers for request in requests] == [{"lang": "French"}, None]
+
+
+@pytest.mark.parametrize("mode", ["absent", "inferred"])
+def test_a_mode_without_markers_refuses_a_file_that_has_some(folder: Path, tmp_path: Path, mode: str) -> None:
+    with pytest.raises(ConfigError, match="takes no markers"):
+        ask(folder, tmp_path, MIXED, mode=mode)
+
+
+@pytest.mark.parametrize(
+    ("options", "option"),
+    [
+        ({"endpoint": "http://h/v1", "key_variable": "sk-secret"}, "--key-variable"),
+        ({"endpoint": "http://user:sk-secret@h/v1"}, "--endpoint"),
+    ],
+)
+def test_a_key_written_in_the_wrong_place_is_not_shown(options: dict[str, str], option: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        Asking(Options("m", **options)).generator()  # type: ignore[arg-type]
+    assert raised.value.where == option
+    assert "secret" not in raised.value.render()
+    with pytest.raises(ValidationError) as invalid:
+        Endpoint(base_url=options["endpoint"], model="m", key_variable=options.get("key_variable"))
+    assert "sk-secret" not in str(invalid.value)
+
+
+def test_a_conversation_that_the_template_refuses_is_named(loaded: LoadedModel) -> None:
+    tokenizer = copy.copy(loaded.tokenizer)
+    tokenizer.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(DataError, match=r"roles must alternate[\s\S]*'Who goes there\?'"):
+        LocalModel(replace(loaded, tokenizer=tokenizer), batch_size=1).answer(
+            [Request([{"role": "user", "content": "Who goes there?"}])], max_new_tokens=1
+        )
+
+
+def test_values_that_look_like_markup_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    _show(read_answer("<MARKER_LIST>\n<lang>[/x]</lang>\n</MARKER_LIST>\nYes", tokens=1, finished=True), {"domain": "[bold]"})
+    shown = capsys.readouterr().err
+    assert "[/x]" in shown
+    assert "[bold]" in shown

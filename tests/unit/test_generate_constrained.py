@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Lfm2Config, MambaConfig, MistralConfig, PreTrainedConfig
 
 from tailmark.chat import render_list, render_prompt, token_ids
+from tailmark.errors import ModelError
 from tailmark.generate.decode import generate
 from tailmark.generate.loading import LoadedModel, load_model
 from tailmark.generate.request import Request
@@ -133,3 +136,25 @@ def test_a_model_that_writes_no_lists_is_left_alone(tmp_path: Path) -> None:
 def test_only_a_constrained_list_can_be_given_markers() -> None:
     with pytest.raises(ValueError, match="constrained"):
         ask("?", listing="free", written={"lang": "French"})
+
+
+SMALL = {"vocab_size": 64, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+WITHOUT_FULL_ATTENTION = [
+    MistralConfig(**SMALL, num_key_value_heads=2, sliding_window=6),
+    Lfm2Config(**SMALL, num_key_value_heads=2, layer_types=["conv", "full_attention"], block_ff_dim=64),
+    MambaConfig(vocab_size=64, hidden_size=32, num_hidden_layers=1),
+]
+
+
+@pytest.mark.parametrize("config", WITHOUT_FULL_ATTENTION, ids=lambda config: str(config.model_type))
+def test_guesses_that_could_not_be_taken_back_are_not_made(loaded: LoadedModel, config: PreTrainedConfig) -> None:
+    other = replace(loaded, model=AutoModelForCausalLM.from_config(config).eval())
+    with pytest.raises(ModelError, match="does not attend to all that came before"):
+        generate(other, [ask("Who?")], max_new_tokens=2, batch_size=1)
+
+
+def test_a_window_as_wide_as_the_context_is_no_window(loaded: LoadedModel) -> None:
+    model = copy.copy(loaded.model)
+    model.config = copy.deepcopy(loaded.model.config)
+    model.config.sliding_window = model.config.max_position_embeddings
+    assert generate(replace(loaded, model=model), [ask("Who?")], max_new_tokens=2, batch_size=1)[0].closed

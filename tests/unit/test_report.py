@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailmark.config import Mode
-from tailmark.evaluate.report import charts, matrices, svg, verdict
-from tailmark.evaluate.scores import MEASURES, Measure
+from tailmark.evaluate.report import charts, matrices, page, svg, verdict
+from tailmark.evaluate.report.examples import picked_examples
+from tailmark.evaluate.sample import Row
+from tailmark.evaluate.scores import MEASURES, Measure, Score
+from tailmark.evaluate.store import Facts
 from tailmark.evaluate.table import MODE_WORDS, LiftRow, lift_table
+from tailmark.taxonomy import MarkerList
 
 
 def entry(lift: float, low: float, high: float) -> dict[str, float]:
@@ -150,3 +154,24 @@ def test_the_rarest_values_of_a_large_matrix_stand_together() -> None:
     assert "v12<" in picture
     assert "v13<" not in picture
     assert ">others<" in picture
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "judged"),
+    [
+        ({}, False),
+        ({"repair": [{"found": {}}], "length_instructed": [{"found": {"judges": {}}}], "quality_lever": [{"found": {}}]}, False),
+        ({"arena": [{"found": {"judges": {"llm": {}}}}]}, True),
+        ({"quality_lever": [{"found": {"reward": {}}}]}, True),
+    ],
+)
+def test_the_report_knows_whether_a_judge_read_answers(benchmarks: dict[str, Any], judged: bool) -> None:
+    assert page._judged(Facts("test", {}, (), 1, 1, 0, benchmarks=benchmarks)) is judged
+
+
+def test_an_example_without_the_long_tail_marker_is_neither_head_nor_tail() -> None:
+    measure = Measure("echo", "length", "Length", "characters")
+    labels: list[tuple[dict[str, str], bool]] = [({"domain": "Legal"}, True), ({"domain": "Code"}, False), ({"lang": "French"}, False)]
+    rows = [Row(str(place), ({"role": "user", "content": "?"},), "!", MarkerList({}), *one, "") for place, one in enumerate(labels)]
+    scores = [Score(row, "echo", "baseline", "length", 1.0, answer="a") for row in rows]
+    assert sorted(item.part for item in picked_examples(scores, [measure], "domain")) == ["", "head", "tail"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tailmark.evaluate.sandbox import NAMESPACES, RLIMITS, Isolation, Limits, Outcome, Step, python, ready, run
+from tailmark.evaluate.sandbox.run import _told
 
 SMALL = Limits(memory_mib=256, processes=40, disk_mib=24, output_mib=4)
 
@@ -217,3 +218,57 @@ def test_what_it_needs_is_said_where_it_cannot_be_built() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root is refused the weaker walls")
     assert "root" in ready(RLIMITS)
+
+
+def test_the_harness_is_answered_by_itself_alone(isolation: Isolation) -> None:
+    """Nothing that a program writes where it may write comes between."""
+    code = """
+        import os
+        written = 0
+        for number in range(3, 256):
+            try:
+                written += os.write(number, b"x")
+            except OSError:
+                pass
+        print(written)
+    """
+    outcome = execute(code, isolation)
+    assert (outcome.codes, outcome.stdout) == ((0,), "0\n")
+
+
+def test_a_program_that_interrupts_its_parent_goes_on_and_can_be_interrupted(isolation: Isolation) -> None:
+    code = """
+        import os, signal, time
+        try:
+            os.kill(os.getppid(), signal.SIGINT)
+        except PermissionError:  # root's sandbox belongs to another user than its program
+            pass
+        time.sleep(0.3)
+        print("on", flush=True)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    """
+    outcome = execute(code, isolation)
+    assert outcome.stdout == "on\n"
+    assert "KeyboardInterrupt" in outcome.stderr
+
+
+def test_a_program_that_kills_its_parent_has_failed() -> None:
+    """For root `ready` refuses these walls; this program does nothing but end its parent."""
+    outcome = execute("import os; os.kill(os.getppid(), 9)", RLIMITS)
+    assert outcome.codes == (-9,)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("", "broken"),
+        ('{"broken": "no room"}', "broken"),
+        ("up\n", "steps"),
+        ('up\n{"steps"', "steps"),
+        ("up\n[1]", "steps"),
+        ('up\n{"broken": "no fork"}', "broken"),
+    ],
+)
+def test_what_is_missing_once_the_walls_are_up_is_the_programs_doing(said: str, told: str) -> None:
+    assert list(_told(said)) == [told]

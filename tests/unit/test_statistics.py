@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tailmark.evaluate.statistics import (
+from tailmark.statistics import (
     POWER,
     contrast_interval,
     detectable_effect,

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailmark.config import Config, Repair, Translation, parse_config
+import tailmark.taxonomy
+from tailmark.config import Config, LengthBuckets, QualityLever, Repair, Translation, parse_config
 from tailmark.errors import ConfigError, DataError
 from tailmark.evaluate.sample import HeldOut, Row
 from tailmark.evaluate.scores import Measure, ScoredMode
@@ -25,7 +26,9 @@ from tailmark.evaluate.suite.repair import RepairBenchmark
 from tailmark.evaluate.suite.translation import TranslationBenchmark, corpus_scores
 from tailmark.generate.request import Answer, Request
 from tailmark.layout import Layout
-from tailmark.taxonomy import MarkerList
+from tailmark.taxonomy import MarkerList, load_taxonomy
+
+TAXONOMY = load_taxonomy(Path(tailmark.taxonomy.__file__).with_name("paper.yaml"))
 
 
 def answer(text: str) -> Answer:
@@ -76,7 +79,7 @@ def bench(**evaluate: Any) -> Any:
         )
     )
     heldout = HeldOut(rows, {}, frozenset({"Legal"}), 0, "")
-    return FakeBench(config=config, marked=SimpleNamespace(info=info), heldout=heldout, asked={})
+    return FakeBench(config=config, marked=SimpleNamespace(info=info, taxonomy=TAXONOMY), heldout=heldout, asked={})
 
 
 @pytest.fixture
@@ -206,3 +209,53 @@ def test_translations_are_scored_by_sentence_and_together(tmp_path: Path) -> Non
     assert made.found["corpus"]["inferred"]["all"]["chrf"] < 5
     assert made.not_run == {"COMET": "unbabel-comet is not installed"}
     assert corpus_scores(items, ["Der Hafen ist still.", ""])["all"]["chrf"] == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ("benchmarks", "said"),
+    [
+        ([{"kind": "repair"}, {"kind": "repair", "limit": 3}], "two are called 'repair'"),
+        ([{"kind": "open_ended"}, {"kind": "open_ended"}], "two are called 'open_ended'"),
+        ([{"kind": "open_ended", "name": "repair"}, {"kind": "repair"}], "two are called 'repair'"),
+        ([{"kind": "open_ended", "name": "length"}], "another name"),
+        ([{"kind": "open_ended", "name": "rows"}], "another name"),
+    ],
+)
+def test_figures_of_two_benchmarks_are_never_mixed(benchmarks: list[dict[str, str]], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse_config({"evaluate": {"benchmarks": benchmarks}}, Path("params.yaml"))
+
+
+@pytest.mark.usefixtures("echo")
+def test_values_that_the_taxonomy_lacks_are_not_asked_for(tmp_path: Path) -> None:
+    """A benchmark's own names of languages or domains need not be those of a taxonomy; its slices keep them."""
+    here = bench(modes=("fixed",), benchmarks=[{"kind": "translation"}])
+    here.marked.taxonomy = SimpleNamespace(allows=lambda name, value: (name, value) == ("domain", "Math"))
+    suite = runner.run_suite(here, Layout(tmp_path))
+    assert [dict(request.markers) for request in here.asked["fixed"][0]] == [{}, {"domain": "Math"}] * 2
+    assert {item.row.labels["domain"] for item in suite.scores} == {"Legal", "Math"}
+
+
+def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> None:
+    for folder in ("aya", "okapi"):
+        (tmp_path / "sets" / folder).mkdir(parents=True)
+        (tmp_path / "sets" / folder / "fr.csv").write_text(folder)
+    for path in ("sets/**/*.csv", "sets/*/*.csv", "sets/[ao]*/fr.csv", str(tmp_path / "sets/*/fr.csv")):
+        files = Files(tmp_path, path)
+        assert [name for name, _ in files.contents()] == ["sets/aya/fr.csv", "sets/okapi/fr.csv"]
+        assert len(files.digests) == 2
+
+
+def test_buckets_that_the_taxonomy_lacks_are_not_asked_for(tmp_path: Path) -> None:
+    here = bench(max_new_tokens=2000)
+    here.marked = SimpleNamespace(
+        info=SimpleNamespace(markers=("length_bucket", "quality_bucket")),
+        taxonomy=SimpleNamespace(allows=lambda name, value: (name, value) != ("length_bucket", "medium") and value != "3"),
+        folder=tmp_path,
+    )
+    lengths: Any = build(LengthBuckets(kind="length_buckets", limit=1), here, Layout(tmp_path))
+    assert set(lengths.not_run) == {"bucket medium"}
+    assert [measure.score for measure in lengths.measures] == ["inside", "inside_concise", "inside_long"]
+    quality: Any = build(QualityLever(kind="quality_lever"), here, Layout(tmp_path))
+    assert quality.not_run == {"all of it": "the taxonomy has no quality_bucket 3"}
+    assert not quality.measures

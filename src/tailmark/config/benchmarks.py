@@ -73,7 +73,9 @@ class Repair(BenchmarkOptions):
 
 
 class LMEval(BenchmarkOptions):
-    """Tasks of the EleutherAI lm-evaluation-harness: baseline against marked with markers absent. `limit` counts items of a task.
+    """Tasks of the EleutherAI lm-evaluation-harness: baseline against marked with markers absent.
+
+    `limit` takes the first items of each task, as the harness does; `modes` and `max_new_tokens` have no effect: the tasks say themselves.
 
     Attributes:
         tasks: their names there.

@@ -12,6 +12,11 @@ from tailmark.config.judges import Judge, ReferenceJudge
 from tailmark.config.modes import Mode
 from tailmark.config.section import Positive, Section
 
+_OWN_NAMES = frozenset(
+    {"attribution", "confidence", "inference", "language", "language_alone", "length", "length_alone", "likelihood", "own_markers", "rows"}
+)
+"""What the scores and metrics of held-out rows are called."""
+
 
 class Evaluate(Section):
     """What is measured on held-out rows, and on how many of them.
@@ -41,6 +46,16 @@ class Evaluate(Section):
     attribution_markers: tuple[str, ...] | None = None
     benchmarks: tuple[Benchmark, ...] = ()
     judges: tuple[Judge, ...] = (ReferenceJudge(kind="reference"),)
+
+    @model_validator(mode="after")
+    def _named_apart(self) -> Evaluate:
+        names = [str(getattr(item, "name", item.kind)) for item in self.benchmarks]
+        for name in names:
+            if name in _OWN_NAMES:
+                raise ValueError(f"`benchmarks`: the figures of held-out rows stand under '{name}'; give the benchmark another name")
+            if names.count(name) > 1:
+                raise ValueError(f"`benchmarks`: two are called '{name}', and their figures would be mixed; leave one out or rename it")
+        return self
 
 
 class Register(Section):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from tailmark.config import Config
+from tailmark.errors import TaxonomyError
 from tailmark.evaluate.sample import HeldOut, Row, draw
 from tailmark.evaluate.scores import ScoredMode
 from tailmark.generate.decode import Answer, Request, generate
 from tailmark.generate.loading import LoadedModel
+from tailmark.taxonomy import MarkerValue
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,18 @@ class Bench:
         return generate(loaded, requests, max_new_tokens=tokens, batch_size=options.batch_size, what=f"{what}, {mode}")
 
 
-def written_markers(answer: Answer) -> dict[str, str] | None:
-    """The list a model wrote, as far as it is well formed; None where it wrote none."""
-    return answer.markers if answer.listed else None
+def written_markers(loaded: LoadedModel, answer: Answer) -> Mapping[str, MarkerValue] | None:
+    """The list a model wrote, as far as it is well formed and can be written again; None where it wrote none.
+
+    As plain text every value can. A compact list has tokens for the values of the model's markers alone.
+    """
+    if not answer.listed:
+        return None
+    return answer.markers if loaded.info.rendering == "text" else dict(_typed(loaded, answer.markers))
+
+
+def _typed(loaded: LoadedModel, markers: Mapping[str, str]) -> Iterator[tuple[str, MarkerValue]]:
+    for name, text in markers.items():
+        if name in loaded.info.markers:
+            with suppress(TaxonomyError):
+                yield name, loaded.taxonomy.typed(name, text)

@@ -10,8 +10,8 @@ import numpy as np
 
 from tailmark.config import Config
 from tailmark.evaluate.scores import Score
-from tailmark.evaluate.statistics import cluster_places, paired_interval, share_interval
 from tailmark.evaluate.store import DIGITS
+from tailmark.statistics import cluster_places, paired_interval, share_interval
 
 NOT_WRITTEN = "(none)"
 _BIN_ROWS, _MOST_BINS = 10, 10

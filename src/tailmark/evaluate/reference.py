@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from tailmark.console import say
 from tailmark.evaluate.benchmarks import Bench, written_markers
@@ -11,7 +11,7 @@ from tailmark.evaluate.likelihood import Scored, answer_nll, score_answers
 from tailmark.evaluate.sample import Row, shuffled_markers
 from tailmark.evaluate.scores import Score, ScoredMode
 from tailmark.generate.decode import Answer
-from tailmark.taxonomy import MarkerList, MarkerValue
+from tailmark.taxonomy import MarkerList
 
 READ_MODES = ("absent", "inferred", "fixed", "wrong")
 """Modes in which an answer that is already there can be read. The others differ only in how the list comes about."""
@@ -52,7 +52,7 @@ def _asked(bench: Bench, mode: ScoredMode, rows: Sequence[Row], inferred: Sequen
     if mode == "absent":
         return _without(rows)
     if mode == "inferred":
-        lists: list[Mapping[str, MarkerValue] | None] = [written_markers(answer) for answer in inferred]
+        lists = [written_markers(bench.marked, answer) for answer in inferred]
         return [Scored(row.messages, row.completion, None, written) for row, written in zip(rows, lists, strict=True)]
     given = [row.markers for row in rows] if mode == "fixed" else shuffled_markers(rows, bench.config.seed)
     return [Scored(row.messages, row.completion, markers, markers) for row, markers in zip(rows, given, strict=True)]

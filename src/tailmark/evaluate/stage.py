@@ -6,19 +6,22 @@ import csv
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
+from tailmark.chat import render_prompt
 from tailmark.config import Config
 from tailmark.console import duration, say
-from tailmark.errors import ModelError
+from tailmark.errors import DataError, ModelError
 from tailmark.evaluate import control, inference, reference
 from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.marker_metrics import confusion_rows, reliability_rows, value_rows
 from tailmark.evaluate.report.page import report_page
-from tailmark.evaluate.sample import read_heldout
+from tailmark.evaluate.sample import HeldOut, Row, read_heldout
 from tailmark.evaluate.scores import MEASURES, Score, measures_of
 from tailmark.evaluate.store import Facts, read_scores, write_scores
 from tailmark.evaluate.suite.runner import NOTHING, Suite, run_suite
@@ -84,10 +87,34 @@ def load_bench(config: Config, layout: Layout) -> Bench:
         raise ModelError(
             "The marked model was trained with another taxonomy.", where=str(marked.folder), fix="run `dvc repro` to train it again"
         )
-    heldout = read_heldout(config, layout, taxonomy, marked.info.markers)
+    heldout = _askable(read_heldout(config, layout, taxonomy, marked.info.markers), (baseline, marked))
     tail = sum(row.tail for row in heldout.rows)
     say(f"  {len(heldout.rows):,} rows held out, {tail:,} of them in the tail ({', '.join(sorted(heldout.tail)) or 'there is none'})")
     return Bench(config, baseline, marked, heldout)
+
+
+def _askable(heldout: HeldOut, arms: Sequence[LoadedModel]) -> HeldOut:
+    """Without the rows whose conversation a model's template refuses.
+
+    Raises:
+        DataError: no row is left.
+    """
+    rows = tuple(row for row in heldout.rows if all(_takes(arm, row) for arm in arms))
+    if refused := len(heldout.rows) - len(rows):
+        say(f"  {refused:,} of {len(heldout.rows):,} held-out rows are left out: the model's chat template refuses their conversation")
+    if not rows:
+        raise DataError(
+            "The model's chat template refuses every held-out conversation.", where=str(arms[0].folder), fix="use another base model"
+        )
+    return replace(heldout, rows=rows)
+
+
+def _takes(arm: LoadedModel, row: Row) -> bool:
+    try:
+        render_prompt(arm.tokenizer, row.messages, None)
+    except TemplateError:
+        return False
+    return True
 
 
 def _require_a_pair(baseline: LoadedModel, marked: LoadedModel) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,9 +13,9 @@ from tailmark.config import Config
 from tailmark.evaluate.marker_metrics import inference_metrics
 from tailmark.evaluate.sample import Row
 from tailmark.evaluate.scores import MEASURES, Measure, Pair, Score, modes_of, pairs
-from tailmark.evaluate.statistics import contrast_interval, detectable_effect, holm, paired_interval, sign_flip_test, slope_interval
 from tailmark.evaluate.store import DIGITS, Facts
 from tailmark.longtail import frequency_bins
+from tailmark.statistics import contrast_interval, detectable_effect, holm, paired_interval, sign_flip_test, slope_interval
 
 MIN_SLICE = 8
 """Fewest source texts of the rows of a slice that is reported: below, an interval says nothing."""
@@ -54,9 +55,13 @@ def _row_counts(scores: Sequence[Score], facts: Facts) -> dict[str, int]:
 
 
 def slices_of(row: Row, deciles: Mapping[str, int], marker: str) -> Iterator[tuple[str, str]]:
-    """The slices a row is in, as (group, value); `deciles`: of the values of the long-tail `marker`."""
+    """The slices a row is in, as (group, value); `deciles`: of the values of the long-tail `marker`.
+
+    A row without that marker is neither head nor tail.
+    """
     yield "all", "all"
-    yield "frequency", "tail" if row.tail else "head"
+    if marker in row.labels:
+        yield "frequency", "tail" if row.tail else "head"
     if (number := deciles.get(row.labels.get(marker, ""))) is not None:
         yield DECILE, f"{number:02d}"
     yield from sorted(row.labels.items())
@@ -106,10 +111,12 @@ def _lift(group: Sequence[Pair], measure: Measure, config: Config) -> dict[str, 
     yes_no = measure.unit == "share"
     drawing: Any = {"resamples": options.resamples, "seed": config.seed, "clusters": clusters}
     interval = paired_interval(lifts, confidence=options.confidence, yes_no=yes_no, **drawing)
+    # The baseline's own win rate is 0.5 by definition, so the lift lies within half a share.
+    most = 0.5 if yes_no and all(pair.baseline == 0.5 for pair in group) else math.inf
     entry = {
         "lift": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
+        "low": max(interval.low, -most),
+        "high": min(interval.high, most),
         "baseline": float(np.mean([pair.baseline for pair in group])),
         "marked": float(np.mean([pair.marked for pair in group])),
         "p": sign_flip_test(lifts, **drawing),
@@ -124,8 +131,7 @@ def _tendencies(found: Sequence[Pair], measure: Measure, facts: Facts, config: C
     lifts = [measure.lift(pair.baseline, pair.marked) for pair in found]
     options = config.evaluate
     drawing: Any = {"resamples": options.resamples, "seed": config.seed, "confidence": options.confidence}
-    contrast = contrast_interval(lifts, [pair.row.tail for pair in found], clusters=[pair.row.group for pair in found], **drawing)
-    metrics: Metrics = {TAIL_MINUS_HEAD: _entry(contrast)} if contrast is not None else {}
+    metrics = _tail_minus_head(found, lifts, config.longtail.marker, drawing)
     for marker, counts in sorted(facts.trained.items()):
         known = [(pair.row, lift) for pair, lift in zip(found, lifts, strict=True) if pair.row.labels.get(marker) in counts]
         clusters = [row.group for row, _ in known]
@@ -136,6 +142,16 @@ def _tendencies(found: Sequence[Pair], measure: Measure, facts: Facts, config: C
         if slope is not None:
             metrics.setdefault(RARITY, {})[marker] = _entry(slope)
     return metrics
+
+
+def _tail_minus_head(found: Sequence[Pair], lifts: Sequence[float], marker: str, drawing: Any) -> Metrics:
+    """Of the rows with a value of the long-tail marker: the others are neither."""
+    known = [(pair.row, lift) for pair, lift in zip(found, lifts, strict=True) if marker in pair.row.labels]
+    if not known:
+        return {}
+    tail, clusters = [row.tail for row, _ in known], [row.group for row, _ in known]
+    contrast = contrast_interval([lift for _, lift in known], tail, clusters=clusters, **drawing)
+    return {TAIL_MINUS_HEAD: _entry(contrast)} if contrast is not None else {}
 
 
 def _entry(interval: Any) -> dict[str, float]:

@@ -112,13 +112,14 @@ def read_measures(folder: Path) -> tuple[Measure, ...]:
 def render_table(rows: Sequence[LiftRow]) -> None:
     """Print the lifts: green where the interval lies above zero, red where it lies below."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False, soft_wrap=True)
     console.print("\nLifts of the marked model over its baseline, with confidence intervals (above zero is better)")
     shown = ""
     for row in rows:
         if row.title != shown:
-            console.print(f"\n[bold]{row.title}[/] ({row.unit})")
+            console.print(f"\n[bold]{escape(row.title)}[/] ({row.unit})")
             console.print(f"  {'mode':<9} {'rows':<11} {'baseline':>8} {'marked':>8} {'lift':>8}   interval")
         shown = row.title
         console.print(_line(row))

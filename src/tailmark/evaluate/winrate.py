@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tailmark.evaluate.statistics import cluster_places, paired_interval, percentiles
+from tailmark.statistics import cluster_places, paired_interval, percentiles
 
 Floats = NDArray[np.float64]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
@@ -29,8 +30,7 @@ class Options:
         model: a model folder; with an `endpoint` (its address) the model's name there.
         taxonomy: of an endpoint's model; a folder holds its own.
         markers: texts such as `lang=French`.
-        mode: None: fixed where markers are given, else inferred.
-        state: where answers of an endpoint are kept.
+        mode: None: fixed where markers are given, by the options or beside any prompt, else inferred.
     """
 
     model: str
@@ -45,7 +45,10 @@ class Options:
     batch_size: int = 16
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
-    state: Path = Path(".tailmark")
+
+
+_TAKE_NONE = (Mode.ABSENT, Mode.INFERRED, Mode.ON_THE_FLY)
+_OPTIONS = {"base_url": "--endpoint", "model": "--model", "key_variable": "--key-variable"}
 
 
 class Asking:
@@ -61,9 +64,9 @@ class Asking:
         self.options, self._tagger = options, tagger
         mode = _mode(options.mode) if options.mode else None  # before the model is loaded, which takes a while
         self.given = MarkerList(check_markers(split_markers(options.markers), *self.known, where="--markers"))
-        self.mode = mode or (Mode.FIXED if self.given else Mode.INFERRED)
-        if self.given and self.mode in (Mode.ABSENT, Mode.INFERRED, Mode.ON_THE_FLY):
-            raise ConfigError(f"Mode {self.mode} takes no markers.", where="--markers", fix="leave --markers out, or use fixed or forced")
+        self._mode = mode
+        if self.given and mode in _TAKE_NONE:
+            raise ConfigError(f"Mode {mode} takes no markers.", where="--markers", fix="leave --markers out, or use fixed or forced")
 
     @cached_property
     def loaded(self) -> LoadedModel | None:
@@ -87,32 +90,41 @@ class Asking:
         assert self.options.endpoint is not None
         try:
             endpoint = config.Endpoint(base_url=self.options.endpoint, model=self.options.model, key_variable=self.options.key_variable)
-        except ValueError as error:
-            raise ConfigError(
-                "The endpoint's address cannot be used.", where="--endpoint", fix=str(error).splitlines()[2].strip()
-            ) from None
-        return EndpointModel(endpoint, self.options.state)
+        except ValidationError as error:
+            # What was written may be a key: it is not repeated.
+            first = error.errors(include_input=False, include_context=False)[0]
+            option = _OPTIONS[str(first["loc"][0])]
+            raise ConfigError(f"Option {option} cannot be used.", where=option, fix=str(first["msg"])) from None
+        return EndpointModel(endpoint, store=store)
 
     def requests(self, prompts: Sequence[Messages], markers: Sequence[Markers]) -> list[Request]:
-        """One request per prompt; `markers`: those of each prompt, beside which those of the options stand."""
+        """One request per prompt; `markers`: those of each prompt, beside which those of the options stand.
+
+        Without a mode prompts with markers are asked in the mode fixed, and those without any as in the mode inferred.
+        """
         system = [{"role": "system", "content": self.options.system}] if self.options.system else []
         asked = [self._with_quality({**self.given, **item}) for item in markers]
-        if self.mode in (Mode.FIXED, Mode.FORCED) and not all(asked):
-            raise ConfigError(f"Mode {self.mode} needs markers.", where="--mode", fix="give --markers, e.g. lang=French,length_tokens=60")
-        if self.mode is Mode.WRONG and not any(asked[1:]):
+        if self._mode in _TAKE_NONE and any(asked):
+            fix = "leave `markers` out of the file, or use fixed or forced"
+            raise ConfigError(f"Mode {self._mode} takes no markers, and prompts have some.", where="--file", fix=fix)
+        if self._mode in (Mode.FIXED, Mode.FORCED) and not all(asked):
+            raise ConfigError(f"Mode {self._mode} needs markers.", where="--mode", fix="give --markers, e.g. lang=French,length_tokens=60")
+        if self._mode is Mode.WRONG and not any(asked[1:]):
             raise ConfigError(
                 "Mode wrong shuffles markers between prompts.", where="--mode", fix="give a file of prompts with markers (--file)"
             )
-        if self.mode is Mode.ON_THE_FLY and self._tagger is None:
+        if self._mode is Mode.ON_THE_FLY and self._tagger is None:
             raise ConfigError("On the fly needs the options of a checkout.", where="--mode", fix="run in a folder with params.yaml")
         made = requests_for(
-            self.mode,
+            self._mode or (Mode.FIXED if any(asked) else Mode.INFERRED),
             [[*system, *messages] for messages in prompts],
             markers=asked,
             tagger=self._read if self._tagger else None,
             constrained=self.options.constrained,
             seed=self.options.sampling.seed,
         )
+        if self._mode is None:
+            made = [replace(request, markers=request.markers or None) for request in made]
         return [replace(request, sampling=self.options.sampling, stop=self.options.stop) for request in made]
 
     def _read(self, prompts: Sequence[Messages]) -> list[Markers]:
@@ -202,7 +214,7 @@ def content(answer: Answer, request: Request) -> dict[str, object]:
 def _show(answer: Answer, wanted: Mapping[str, MarkerValue]) -> None:
     """The answer on stdout; everything about it on stderr, so that a pipe gets the answer alone."""
     print(answer.text, flush=True)
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)  # values may look like rich's markup
     console.print()
     if answer.listed:
         table = Table("marker", "asked", "the model wrote", box=None, padding=(0, 3, 0, 0), header_style="bold")

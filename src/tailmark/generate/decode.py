@@ -6,14 +6,17 @@ probably follows, which are then checked against the model's own choice and take
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
 from tailmark.chat import render_prompt, token_ids
 from tailmark.console import Progress
+from tailmark.errors import DataError, ModelError
 from tailmark.generate.grammar import Node
 from tailmark.generate.loading import LoadedModel
 from tailmark.generate.request import LIST_TOKENS, Answer, Request
@@ -95,8 +98,15 @@ def generate(
 def generate_batches(
     loaded: LoadedModel, requests: Sequence[Request], *, max_new_tokens: int, batch_size: int, list_only: bool = False
 ) -> Iterator[dict[int, Answer]]:
-    """Answers by the place of their request, batch by batch, those with the longest prompts first."""
-    texts = [render_prompt(loaded.tokenizer, item.messages, item.markers) for item in requests]
+    """Answers by the place of their request, batch by batch, those with the longest prompts first.
+
+    Raises:
+        DataError: the model's template refuses a conversation.
+        ModelError: a constrained list is asked of a model that does not attend to all that came before.
+    """
+    if loaded.writes_lists and any(item.listing == "constrained" for item in requests):
+        _require_full_attention(loaded)
+    texts = [_prompt(loaded, item) for item in requests]
     prompts = token_ids(loaded.tokenizer, texts)
     limits = _Limits(max_new_tokens, list_only, loaded.stop_ids)
     order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
@@ -105,6 +115,37 @@ def generate_batches(
         rows = [_start(loaded, row, limits) for row in batch]
         _decode(loaded, rows, limits)
         yield {row.index: _answer(loaded.tokenizer, row, loaded.stop_ids) for row in rows}
+
+
+def _prompt(loaded: LoadedModel, request: Request) -> str:
+    try:
+        return render_prompt(loaded.tokenizer, request.messages, request.markers)
+    except TemplateError as error:
+        raise DataError(
+            f"The model's chat template refuses the conversation: {error}.",
+            where=f"prompt {request.messages[-1]['content'][:60]!r}",
+            fix="leave out what it refuses, often a system message or two turns of one speaker in a row",
+        ) from None
+
+
+def _require_full_attention(loaded: LoadedModel) -> None:
+    """Guesses are taken back by masking them out of the cache, which only attention over all that came before leaves without a trace.
+
+    Raises:
+        ModelError: a layer of the model keeps a window or a state instead.
+    """
+    text = loaded.model.config.get_text_config()
+    window = getattr(text, "sliding_window", None)
+    slides = window is not None and window < getattr(text, "max_position_embeddings", math.inf)
+    kinds = set(getattr(text, "layer_types", None) or (["sliding_attention"] if slides else [])) - {"full_attention"}
+    kinds -= set() if slides else {"sliding_attention"}
+    kinds |= {"state"} if getattr(loaded.model, "_is_stateful", False) else set()
+    if kinds:
+        raise ModelError(
+            f"Lists cannot be constrained: the model does not attend to all that came before ({', '.join(sorted(kinds))}).",
+            where=str(loaded.folder),
+            fix="use the modes absent, inferred, fixed, on-the-fly or wrong without --constrained",
+        )
 
 
 def _start(loaded: LoadedModel, row: _Row, limits: _Limits) -> _Row:

@@ -9,9 +9,10 @@ from typing import Any
 
 from tailmark import config
 from tailmark.errors import EndpointError
+from tailmark.files import sha256_json
 from tailmark.generate.request import LIST_TOKENS, Answer, Request
 from tailmark.generate.splitting import read_answer
-from tailmark.generate.store import request_key
+from tailmark.generate.store import AnswerStore, request_key
 from tailmark.llm import AnswerCache, Client, Query, Reply, Unanswered
 from tailmark.llm.client import Read
 
@@ -24,14 +25,18 @@ class EndpointModel:
 
     Args:
         options: the endpoint; its temperature is that of requests.
-        state: where answers are kept, so that none is paid for twice and a run that was killed goes on.
+        store: a file in which answers are kept as they come, so that a run that was killed goes on (None: they are not kept: the name of a
+            model does not say which weights stand behind it).
         place: the option that `options` stand in: errors name it.
         list_tokens: what a marker list may take beside an answer (0: a model without markers).
     """
 
-    def __init__(self, options: config.Endpoint, state: Path, *, place: str = "--endpoint", list_tokens: int = LIST_TOKENS) -> None:
+    def __init__(
+        self, options: config.Endpoint, *, store: Path | None = None, place: str = "--endpoint", list_tokens: int = LIST_TOKENS
+    ) -> None:
         self._options, self._place, self._list_tokens = options, place, list_tokens
-        self._client = Client(options, place, AnswerCache(state / "llm-cache" / "generated.sqlite"), lambda stored: Answer(**stored))
+        self._store = None if store is None else AnswerStore(store)
+        self._client = Client(options, place, AnswerCache(None), lambda stored: Answer(**stored))
 
     def answer(self, requests: Sequence[Request], *, max_new_tokens: int, what: str | None = None) -> list[Answer]:
         """Answers in the order of the requests; equal requests are answered once.
@@ -45,20 +50,24 @@ class EndpointModel:
         """
         del what  # the client shows its progress
         queries = [self._query(request, max_new_tokens) for request in requests]
-        answers: dict[str, Answer] = {}
+        answers = {query.key: kept for query in queries if self._store is not None and (kept := self._store.get(query.key))}
+        new = [item for item in zip(queries, requests, strict=True) if item[0].key not in answers]
 
         async def ask(item: tuple[Query, Request]) -> None:
             query, request = item
             try:
-                answers[query.key] = await self._client.ask(query, lambda reply: _read(reply, request))
+                answer = await self._client.ask(query, lambda reply: _read(reply, request))
+                if self._store is not None and query.key not in answers:
+                    self._store.add({query.key: answer})
+                answers[query.key] = answer
             except Unanswered as problem:
                 raise EndpointError(
                     f"A request got no answer: {problem}.",
                     where=f"{self._options.base_url}, prompt {request.messages[-1]['content'][:60]!r}",
-                    fix="run the same command again; every answer so far is kept",
+                    fix="run the same command again" + ("" if self._store is None else "; every answer so far is kept"),
                 ) from None
 
-        self._client.run(list(zip(queries, requests, strict=True)), ask)
+        self._client.run(new, ask)
         return [answers[query.key] for query in queries]
 
     def _query(self, request: Request, max_new_tokens: int) -> Query:
@@ -76,7 +85,8 @@ class EndpointModel:
             more["stop"] = list(request.stop)
         if request.markers is not None:
             more["extra_body"] = {"chat_template_kwargs": {"markers": dict(request.markers)}}
-        key = request_key(self._options.model, request, max_new_tokens)
+        identity = sha256_json([self._options.base_url, self._options.model, self._list_tokens])
+        key = request_key(identity, request, max_new_tokens)
         return Query(tuple(dict(turn) for turn in request.messages), max_new_tokens + self._list_tokens, key, more=more)
 
 

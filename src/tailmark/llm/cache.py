@@ -26,19 +26,19 @@ input_tokens = input_tokens + excluded.input_tokens, output_tokens = output_toke
 
 
 class AnswerCache:
-    """An SQLite file. Each answer is stored in a transaction of its own together with what it took, so a kill loses none.
+    """An SQLite file (None: memory). Each answer is stored in a transaction of its own together with what it took, so a kill loses none.
 
     Raises:
         DataError: the file is no cache of ours, or is corrupt.
         StorageError: the disk is full.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, path: Path | None) -> None:
+        self._path = path or Path(":memory:")
+        with storage_errors(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._errors():
-            self._database = sqlite3.connect(path, timeout=60, isolation_level=None)
+            self._database = sqlite3.connect(self._path, timeout=60, isolation_level=None)
             # With a write-ahead log a commit needs no flush to survive the death of the process, only that of the machine.
             self._database.execute("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")

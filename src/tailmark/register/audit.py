@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from tailmark.errors import PromotionError
-from tailmark.files import sha256_file
-from tailmark.register.log import HEAD_TAG, NOTE, Entry, PromotionLog, first_link, parse_entry
+from tailmark.files import read_json, sha256_file
+from tailmark.register.log import Entry, PromotionLog, first_link, parse_entry
+from tailmark.register.promote import former_champions
 
 
 def check(log: PromotionLog, head: str | None = None) -> list[str]:
@@ -25,7 +27,8 @@ def check(log: PromotionLog, head: str | None = None) -> list[str]:
         except PromotionError as error:
             problems.append(error.what)
     problems += broken_links(entries, log.registry.name)
-    problems += _missing_marks(entries, _marks(log, head))
+    problems += broken_decisions(entries)
+    problems += _missing_marks(entries, log.notes() | ({"you give": head} if head else {}))
     problems += _changed_verdicts(log, entries)
     return problems
 
@@ -41,18 +44,20 @@ def broken_links(entries: Sequence[Entry], name: str) -> Iterator[str]:
         expected, number = entry.digest, entry.seq + 1
 
 
-def _marks(log: PromotionLog, head: str | None) -> dict[str, str]:
-    """Where an entry was noted outside the log: the place, and the entry's number and hash."""
-    registry = log.registry
-    marks = {}
-    for version in registry.versions():
-        for name, digest in version.tags.items():
-            if name.startswith(NOTE):
-                marks[f"version {version.version} notes"] = f"{int(name.removeprefix(NOTE))}:{digest}"
-    model = registry.client.search_registered_models(f"name = '{registry.name}'")
-    tag = model[0].tags.get(HEAD_TAG) if model else None
-    marks |= {"the registered model notes": tag} if tag else {}
-    return marks | ({"you give": head} if head else {})
+def broken_decisions(entries: Sequence[Entry]) -> Iterator[str]:
+    """Where an entry says what its decision cannot have done."""
+    champion: str | None = None
+    for place, entry in enumerate(entries):
+        said = entry.decision.replace("_", " ")
+        if entry.before != champion:
+            yield f"entry {entry.seq} names champion {entry.before or 'none'} before it, the entries before it {champion or 'none'}"
+        if entry.champion != (entry.before if entry.decision == "refused" else entry.version):
+            yield f"entry {entry.seq} has version {entry.version} {said} and champion {entry.champion or 'none'} after it"
+        if entry.decision == "rolled_back" and entry.version not in former_champions(entries[:place]):
+            yield f"entry {entry.seq} goes back to version {entry.version}, which was no champion before"
+        if entry.decision != "rolled_back" and entry.verdict is None:
+            yield f"entry {entry.seq} ({said}) has no verdict"
+        champion = entry.champion
 
 
 def _missing_marks(entries: Sequence[Entry], marks: dict[str, str]) -> Iterator[str]:
@@ -69,9 +74,22 @@ def _changed_verdicts(log: PromotionLog, entries: Sequence[Entry]) -> Iterator[s
             continue
         with TemporaryDirectory(prefix="tailmark-") as folder:
             try:
-                same = sha256_file(log.verdict_file(entry, Path(folder))) == entry.verdict
+                files = log.verdict_files(entry, Path(folder))
+                same = sha256_file(files / "verdict.json") == entry.verdict
+                verdict = read_json(files / "verdict.json") if same else {}
+                same = same and verdict.get("page") in (None, sha256_file(files / "verdict.html"))
             except Exception as error:  # each kind of artifact store has its own for a file that is not there
                 yield f"the verdict of entry {entry.seq} cannot be read ({type(error).__name__})"
                 continue
         if not same:
             yield f"the verdict of entry {entry.seq} was changed"
+        elif not _agrees(entry, verdict):
+            yield f"the verdict of entry {entry.seq} is on another version or says otherwise"
+
+
+def _agrees(entry: Entry, verdict: Mapping[str, Any]) -> bool:
+    """Whether a decision is the one that its verdict, and the person's answer kept with it, ask for."""
+    judged, answer = verdict.get("challenger", {}), verdict.get("approval")
+    agreed = bool(verdict.get("passed")) and (answer is None or bool(answer.get("approved")))
+    subject = judged.get("version") == entry.version and judged.get("manifest") == entry.manifest
+    return subject and agreed == (entry.decision == "promoted")

@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from scipy.stats import bootstrap
 
 from tailmark.config import Evaluate
+from tailmark.statistics import paired_interval
 
 Part = Literal["all", "head", "tail"]
 
@@ -42,36 +41,47 @@ class Lift:
 
 def over_baseline(metrics: Mapping[str, Any], score: str, mode: str, part: Part) -> Lift | None:
     """The lift that the evaluation reports; None where it reports none."""
-    benchmark, name = score.split("/")
-    entry = metrics.get(benchmark, {}).get(name, {}).get(mode, {}).get(part)
-    if entry is None:
+    slices = modes_of(metrics, score).get(mode)
+    entry = slices.get(part) if isinstance(slices, Mapping) else None
+    if not isinstance(entry, Mapping) or "lift" not in entry:
         return None
     return Lift(entry["lift"], entry["low"], entry["high"], entry["marked"], entry["baseline"], entry["n"])
 
 
+def modes_of(metrics: Mapping[str, Any], score: str) -> Mapping[str, Any]:
+    """What the evaluation reports for a score, by mode; empty where `score` names none."""
+    found: Any = metrics
+    for name in score.split("/"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
 def higher_is_better(metrics: Mapping[str, Any], score: str) -> bool | None:
     """Whether a higher score is better, told from the sign of the lifts reported for it; None where all are zero."""
-    benchmark, name = score.split("/")
-    for slices in metrics.get(benchmark, {}).get(name, {}).values():
-        for entry in slices.values():
+    for slices in modes_of(metrics, score).values():
+        for entry in slices.values() if isinstance(slices, Mapping) else ():
             if isinstance(entry, Mapping) and entry.get("lift") and entry["marked"] != entry["baseline"]:
                 return bool((entry["marked"] > entry["baseline"]) == (entry["lift"] > 0))
     return None
 
 
 def scores(evidence: Path, score: str, mode: str) -> pd.DataFrame:
-    """The marked model's value of every row: columns `value`, `tail`, `group`, by row id. Empty where none were kept."""
+    """The marked model's value of every row: columns `value`, `tail`, `group`, by row id, prompt and reference. Empty if none were kept."""
     path = evidence / "examples.parquet"
-    columns = ["row_id", "benchmark", "score", "mode", "value", "tail", "group"]
+    columns = ["row_id", "benchmark", "score", "mode", "value", "tail", "group", "prompt", "reference"]
+    keys = ["row_id", "prompt", "reference"]  # an id alone may stand for another question in another version of the data
     if not path.exists():
-        return pd.DataFrame(columns=columns).set_index("row_id")
+        return pd.DataFrame(columns=columns).set_index(keys)
     names = pq.read_schema(path).names
     frame = pq.read_table(path, columns=[name for name in columns if name in names]).to_pandas()
     if "group" not in frame:
         frame["group"] = frame["row_id"]
+    for key in keys:
+        if key not in frame:
+            frame[key] = ""
     benchmark, name = score.split("/")
     kept = frame[(frame["benchmark"] == benchmark) & (frame["score"] == name) & (frame["mode"] == mode)]
-    return kept.drop_duplicates("row_id").set_index("row_id")
+    return kept.drop_duplicates(keys).set_index(keys)
 
 
 def over_other(mine: pd.DataFrame, theirs: pd.DataFrame, part: Part, *, higher: bool, options: Evaluate, seed: int) -> Lift | None:
@@ -85,25 +95,14 @@ def over_other(mine: pd.DataFrame, theirs: pd.DataFrame, part: Part, *, higher: 
     if both["group"].nunique() < 2:
         return None
     sign = 1.0 if higher else -1.0
-    lifts = sign * (both["value"] - both["theirs"])
-    texts = lifts.groupby(both["group"]).agg(["sum", "count"])
-    low, high = _interval(texts["sum"].to_numpy(float), texts["count"].to_numpy(float), options, seed)
-    return Lift(float(lifts.mean()), low, high, float(both["value"].mean()), float(both["theirs"].mean()), len(both), len(texts))
-
-
-def _interval(sums: Any, counts: Any, options: Evaluate, seed: int) -> tuple[float, float]:
-    """Bias-corrected and accelerated bootstrap of the mean over rows."""
-    means = sums / counts
-    if np.allclose(means, means[0]):
-        return float(means[0]), float(means[0])
-    found = bootstrap(
-        (sums, counts),
-        lambda total, number, axis=-1: total.sum(axis) / number.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=options.resamples,
-        confidence_level=options.confidence,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    lifts = (sign * (both["value"] - both["theirs"])).to_numpy(float)
+    found = paired_interval(
+        lifts,
+        resamples=options.resamples,
+        confidence=options.confidence,
+        seed=seed,
+        clusters=both["group"].astype(str).tolist(),
+        yes_no=bool(both[["value", "theirs"]].isin([0.0, 0.5, 1.0]).all(axis=None)),
+    )
+    means = float(both["value"].mean()), float(both["theirs"].mean())
+    return Lift(found.mean, found.low, found.high, *means, len(both), both["group"].nunique())

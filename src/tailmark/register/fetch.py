@@ -17,7 +17,7 @@ from tailmark.errors import ModelError
 from tailmark.files import staged_folder, storage_errors
 from tailmark.layout import Layout
 from tailmark.modelfolder import read_model_info
-from tailmark.register.manifest import ARTIFACTS, EVIDENCE, MANIFEST_TAG, MODEL, Manifest, verify_version
+from tailmark.register.manifest import ARTIFACTS, EVIDENCE, MODEL, Manifest, require_manifest, verify_version
 from tailmark.register.registry import Registry, open_registry
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def fetch(registry: Registry, version: ModelVersion) -> Fetched:
         ModelError: a file is not what was registered; what was downloaded is removed.
     """
     folder = copy_of(registry, version)
+    noted = require_manifest(version.tags, _where(version))
     if folder.is_dir():
         try:
             manifest = verify(folder, version)
@@ -81,14 +82,19 @@ def fetch(registry: Registry, version: ModelVersion) -> Fetched:
             raise
     else:
         with staged_folder(folder) as staged, stored_files(registry, version) as stored:
-            shutil.copytree(stored, staged, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+            # A link is copied as a link, which `verify` refuses; followed, it would bring in a file from anywhere on this machine.
+            shutil.copytree(stored, staged, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
             manifest = verify(staged, version)
-    return Fetched(str(version.name), str(version.version), folder, manifest, version.tags[MANIFEST_TAG])
+    return Fetched(str(version.name), str(version.version), folder, manifest, noted)
 
 
 def copy_of(registry: Registry, version: ModelVersion) -> Path:
-    """Where a version's files are kept here; another store can hold others under the same number, so the manifest is in the name."""
-    digest = version.tags.get(MANIFEST_TAG, "unknown")
+    """Where a version's files are kept here; another store can hold others under the same number, so the manifest is in the name.
+
+    Raises:
+        ModelError: the registry notes no manifest for it, or something that is no hash and does not belong into a path.
+    """
+    digest = require_manifest(version.tags, _where(version))
     return registry.layout.state / "registry" / version.name / f"{version.version}-{digest[:12]}"
 
 
@@ -98,9 +104,13 @@ def verify(folder: Path, version: ModelVersion) -> Manifest:
     Raises:
         ModelError: they differ.
     """
-    manifest = verify_version(folder, version.tags, f"models:/{version.name}/{version.version}")
+    manifest = verify_version(folder, version.tags, _where(version))
     read_model_info(folder / ARTIFACTS / MODEL, verify=True)
     return manifest
+
+
+def _where(version: ModelVersion) -> str:
+    return f"models:/{version.name}/{version.version}"
 
 
 @contextmanager

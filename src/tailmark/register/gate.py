@@ -9,7 +9,7 @@ from typing import Any
 
 from tailmark.config import Config
 from tailmark.files import read_json
-from tailmark.register.compare import Lift, Part, higher_is_better, over_baseline, over_other, scores
+from tailmark.register.compare import Lift, Part, higher_is_better, modes_of, over_baseline, over_other, scores
 from tailmark.register.fetch import Fetched
 from tailmark.register.manifest import ARTIFACTS, MODEL
 
@@ -95,7 +95,7 @@ def judge_versions(config: Config, challenger: Fetched, champion: Fetched | None
     """Hold a challenger, whose files were verified, against the baseline and the champion."""
     gate = _Gate(config, challenger, champion)
     sides = Side.of(challenger), Side.of(champion) if champion else None
-    return Verdict(challenger.name, *sides, tuple(gate.checks()), config.evaluate.confidence)
+    return Verdict(challenger.name, *sides, tuple(gate.checks()), gate.confidence)
 
 
 @dataclass
@@ -108,11 +108,25 @@ class _Gate:
         """All of them, in the order in which a person asks."""
         files = len(self.challenger.manifest.files)
         yield Check("Files", True, f"all {files} files are what was registered")
+        yield self._same_confidence()
         yield self._decontaminated()
         for score in self.config.gate.scores:
             yield from self._over_baseline(score)
             if self.champion is not None:
                 yield from self._over_champion(score, self.champion)
+
+    @property
+    def confidence(self) -> float:
+        """Of the intervals over the baseline: what the challenger's evaluation used, as far as its manifest tells."""
+        evaluated = self.challenger.manifest.lineage.params.get("evaluate", {}).get("confidence")
+        return float(evaluated or self.config.evaluate.confidence)
+
+    def _same_confidence(self) -> Check:
+        """Whether the evaluation's intervals are as wide as the gate is told to ask for."""
+        asked, said = self.config.evaluate.confidence, f"the evaluation's intervals are at {self.confidence:.4g}"
+        if self.confidence == asked:
+            return Check("Confidence", True, f"{said}, as `evaluate.confidence` asks")
+        return Check("Confidence", False, f"{said}, `evaluate.confidence` asks for {asked:.4g}", f"run `dvc repro evaluate`, {_AGAIN}")
 
     @cached_property
     def _metrics(self) -> Mapping[str, Any]:
@@ -146,7 +160,7 @@ class _Gate:
         lift = over_baseline(self._metrics, score, mode, part)
         if lift is not None:
             return _judged(title, lift, floor, strict=strict)
-        if mode not in self._metrics.get(score.split("/")[0], {}).get(score.split("/")[1], {}):
+        if mode not in modes_of(self._metrics, score):
             said, fix = f"the evaluation has no {score} with markers {mode}", f"name '{mode}' in `evaluate.modes`, {_AGAIN}"
         else:
             said = f"the evaluation has too few {part} rows with markers {mode} for an interval"
@@ -158,18 +172,31 @@ class _Gate:
         better = gate.over_champion == "better"
         yield self._paired(f"Tail over champion, {score}", score, champion, "tail", 0.0 if better else -gate.head_margin, strict=better)
         yield self._paired(f"Head over champion, {score}", score, champion, "head", -gate.head_margin)
+        title = f"Markers absent over champion, {score}"
+        yield self._paired(title, score, champion, "all", -gate.absent_margin, mode=gate.absent_mode)
 
-    def _paired(self, title: str, score: str, champion: Fetched, part: Part, floor: float, *, strict: bool = False) -> Check:
-        """The lift over the champion on the rows that both were scored on."""
-        config, mode = self.config, self.config.gate.mode
+    def _paired(
+        self, title: str, score: str, champion: Fetched, part: Part, floor: float, *, strict: bool = False, mode: str = ""
+    ) -> Check:
+        """The lift over the champion on the rows that both were scored on, in a mode (default: `gate.mode`)."""
+        config, mode = self.config, mode or self.config.gate.mode
         if score.startswith(f"{_PER_TOKEN}/") and _tokenizer(self.challenger) != _tokenizer(champion):
             fix = "judge by scores of answers (`gate.scores`) where base models differ"
             return Check(title, False, f"{score} counts by token, and the champion has another tokenizer", fix)
+        if score.split("/")[1].startswith(("win_", "both_")) and (
+            _baseline(champion) is None or _baseline(champion) != _baseline(self.challenger)
+        ):
+            fix = "judge by scores of answers alone (`gate.scores`), or register both with the same `models/baseline`"
+            return Check(title, False, f"{score} counts wins over a baseline, and the champion's is not known to be the same", fix)
         higher = higher_is_better(self._metrics, score)
+        if higher is None:
+            fix = "judge by another score (`gate.scores`)"
+            return Check(
+                title, False, f"the evaluation reports no lift of {score} other than zero, so which way is better is not known", fix
+            )
         mine, theirs = (scores(side.evidence, score, mode) for side in (self.challenger, champion))
-        lift = None
-        if higher is not None:
-            lift = over_other(mine, theirs, part, higher=higher, options=config.evaluate, seed=config.seed)
+        options = config.evaluate.model_copy(update={"confidence": self.confidence})
+        lift = over_other(mine, theirs, part, higher=higher, options=options, seed=config.seed)
         if lift is None or (lift.texts or 0) < config.gate.min_texts:
             shared = lift.texts if lift else 0
             return Check(
@@ -193,6 +220,10 @@ def _judged(title: str, lift: Lift, floor: float, *, strict: bool) -> Check:
     else:
         said = f"the interval {'does not reach' if passed else 'reaches'} below {floor:g}"
     return Check(title, passed, f"{found}: {said}", lift=lift, floor=floor)
+
+
+def _baseline(fetched: Fetched) -> str | None:
+    return fetched.manifest.lineage.outputs.get("models/baseline")
 
 
 def _tokenizer(fetched: Fetched) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tailmark.errors import TrackingError
@@ -38,7 +38,8 @@ def backward(registry: Registry, reference: str) -> dict[str, Any]:
     """
     version = registry.resolve(reference)
     fetched = fetch(registry, version)
-    decisions = [row for row in as_rows(PromotionLog(registry).entries()) if row["version"] == fetched.version]
+    log = PromotionLog(replace(registry, name=fetched.name))
+    decisions = [row for row in as_rows(log.entries()) if row["version"] == fetched.version]
     return {
         "name": fetched.name,
         "version": fetched.version,
@@ -58,11 +59,11 @@ def forward(registry: Registry, digest: str) -> list[Made]:
     """The versions that were made from an output of DVC (or are it), by its hash or the first characters of it; the newest first.
 
     Raises:
-        TrackingError: fewer than six characters, or no version knows it.
+        TrackingError: fewer than six characters, nothing is registered yet, or no version knows it.
     """
     if len(digest) < _SHORTEST:
         raise TrackingError(f"'{digest}' is too short to name an output.", where="--data", fix=f"give at least {_SHORTEST} characters")
-    aliases = registry.client.get_registered_model(registry.name).aliases
+    aliases = registry.require_registered().aliases
     found = []
     for version in registry.versions():
         outputs = tuple(

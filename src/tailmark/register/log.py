@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import StringIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,10 +26,16 @@ from tailmark.errors import PromotionError
 from tailmark.files import sha256_json
 from tailmark.register.registry import Registry
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
 RUN_TAG, HEAD_TAG, NOTE = "promotion_log.run", "promotion_log.head", "promotion_log."
 _KEY = re.compile(r"entry\.(\d{6})")
-_LONGEST, _LONGEST_REASON = 6000, 300
+_NOTE = re.compile(re.escape(NOTE) + r"(\d{6})")
+_LONGEST = 6000
 """MLflow cuts a longer parameter without a word."""
+LONGEST_SAID = 300
+"""Most characters of a reason, a name, or what a person writes with an answer."""
 
 Decided = Literal["promoted", "refused", "rolled_back"]
 
@@ -107,15 +113,45 @@ class PromotionLog:
         """
         return [parse_entry(key, text) for key, text in self.stored()]
 
+    def held(self) -> list[Entry]:
+        """As `entries`, after every entry that is noted outside the log was found in it: on what was cut off, nothing may be built.
+
+        Raises:
+            PromotionError: a noted entry is not there, or one cannot be read.
+        """
+        noted = self.notes()  # first: an entry is written before it is noted
+        entries = self.entries()
+        marks = {entry.mark for entry in entries}
+        for place, mark in noted.items():
+            if mark not in marks:
+                raise PromotionError(
+                    f"Entry {mark.partition(':')[0]} is not in the promotion log as {place}: it was changed, removed or moved away.",
+                    where=self.registry.uri,
+                    fix="look at `tailmark log verify`, and restore the experiment or the entry first; until then nothing is decided",
+                )
+        return entries
+
+    def notes(self) -> dict[str, str]:
+        """Where an entry is noted outside the log: the place, and the entry's number and hash."""
+        model = self.registry.registered()
+        if model is None:
+            return {}
+        noted = {"the registered model notes": model.tags[HEAD_TAG]} if HEAD_TAG in model.tags else {}
+        for version in self.registry.versions():
+            for name, digest in version.tags.items():
+                if match := _NOTE.fullmatch(name):
+                    noted[f"version {version.version} notes (entry {int(match[1])})"] = f"{int(match[1])}:{digest}"
+        return noted
+
     def append(self, decision: Decision) -> Entry:
         """Write the next entry. Of several writers each gets a number of its own, unless the champion changed meanwhile.
 
         Raises:
-            PromotionError: another decision moved the champion since `decision.before` was read.
+            PromotionError: another decision moved the champion since `decision.before` was read; or the log lacks a noted entry.
         """
-        run = self._run() or self._create()
+        run = self._open()
         while True:
-            entries = self.entries()
+            entries = self.held()
             self._require_unmoved(entries, decision)
             entry = self._link(entries, decision)
             if self._write(run, entry):
@@ -123,28 +159,27 @@ class PromotionLog:
 
     def keep_files(self, folder: Path, name: str) -> None:
         """Store a verdict's files with the log, under `verdicts/<name>`."""
-        self.registry.client.log_artifacts(self._run() or self._create(), str(folder), f"verdicts/{name}")
+        self.registry.client.log_artifacts(self._open(), str(folder), f"verdicts/{name}")
 
-    def verdict_file(self, entry: Entry, folder: Path) -> Path:
-        """The verdict that an entry was made from, downloaded into a folder."""
-        run = self._run()
-        assert run is not None
+    def verdict_files(self, entry: Entry, folder: Path) -> Path:
+        """The folder with the verdict that an entry was made from (`verdict.json`, `verdict.html`), downloaded into `folder`."""
         with redirect_stderr(StringIO()):  # MLflow's progress bar
-            return Path(self.registry.client.download_artifacts(run, f"verdicts/{entry.id}/verdict.json", str(folder)))
+            return Path(self.registry.client.download_artifacts(self._open(), f"verdicts/{entry.id}", str(folder)))
 
     def _link(self, entries: Sequence[Entry], decision: Decision) -> Entry:
         last = entries[-1] if entries else None
-        fields = {name: value for name, value in vars(decision).items() if name not in ("reasons", "id")}
+        fields = {name: value for name, value in vars(decision).items() if name not in ("reasons", "approval", "id")}
         entry = Entry(
             seq=last.seq + 1 if last else 0,
             prev=last.digest if last else first_link(self.registry.name),
             id=decision.id or uuid.uuid4().hex,
             time=datetime.now(UTC).isoformat(timespec="seconds"),
-            who=_who(),
-            reasons=tuple(reason[:_LONGEST_REASON] for reason in decision.reasons),
+            who=_short(_who()),
+            reasons=tuple(_short(reason) for reason in decision.reasons),
+            approval={name: _short(text) for name, text in decision.approval.items()} if decision.approval else None,
             **fields,
         )
-        while len(_text(entry)) > _LONGEST:
+        while entry.reasons and len(_text(entry)) > _LONGEST:
             entry = entry.model_copy(update={"reasons": entry.reasons[: len(entry.reasons) // 2]})
         return entry
 
@@ -175,16 +210,21 @@ class PromotionLog:
     def stored(self) -> list[tuple[str, str]]:
         """Key and text of every entry, as the store has them."""
         run = self._run()
-        if run is None:
-            return []
-        params = self.registry.client.get_run(run).data.params
-        return sorted((key, value) for key, value in params.items() if _KEY.fullmatch(key))
+        return sorted((key, value) for key, value in run.data.params.items() if _KEY.fullmatch(key)) if run else []
 
     @property
     def _anchor(self) -> str:
         return f"{self.registry.name} promotions"
 
-    def _run(self) -> str | None:
+    def _open(self) -> str:
+        """Id of the log's run, which is made for the first decision, but not in the place of a log that went away."""
+        run = self._run()
+        if run is None:
+            self.held()
+            return self._create()
+        return str(run.info.run_id)
+
+    def _run(self) -> Run | None:
         """The log's run; None before the first decision."""
         experiment = self.registry.client.get_experiment_by_name(self._anchor)
         if experiment is None:
@@ -195,7 +235,15 @@ class PromotionLog:
                 where=self.registry.uri,
                 fix=f"restore it: `mlflow experiments restore --experiment-id {experiment.experiment_id}`",
             )
-        return str(experiment.tags[RUN_TAG])
+        run_id = str(experiment.tags[RUN_TAG])
+        run = self.registry.client.get_run(run_id)
+        if run.info.lifecycle_stage != "active":
+            raise PromotionError(
+                f"The run that holds the promotion log '{self._anchor}' was deleted.",
+                where=self.registry.uri,
+                fix=f"restore it: `mlflow runs restore --run-id {run_id}`",
+            )
+        return run
 
     def _create(self) -> str:
         """Make the log. An experiment's name is unique and its tags are written with it, so of two that try one run becomes the log."""
@@ -213,7 +261,7 @@ class PromotionLog:
             registry.client.delete_run(run)
         made = self._run()
         assert made is not None
-        return made
+        return str(made.info.run_id)
 
 
 def first_link(name: str) -> str:
@@ -223,6 +271,11 @@ def first_link(name: str) -> str:
 
 def _text(entry: Entry) -> str:
     return json.dumps(entry.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _short(text: str) -> str:
+    """On one line, no longer than `LONGEST_SAID`: a control character would take six in JSON."""
+    return "".join(character if character.isprintable() else " " for character in text)[:LONGEST_SAID]
 
 
 def parse_entry(key: str, text: str) -> Entry:

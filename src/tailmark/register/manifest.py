@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tailmark.errors import ModelError
 from tailmark.files import sha256_file, write_text
@@ -15,6 +16,8 @@ from tailmark.files import sha256_file, write_text
 MANIFEST, MODEL, EVIDENCE, CARD = "manifest.json", "marked", "evidence", "README.md"
 ARTIFACTS, CODE = "artifacts", "code"
 MANIFEST_TAG, ENVELOPE_TAG = "manifest", "envelope"
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _NOTED_BY_MLFLOW = "registered_model_meta"
 """MLflow writes this file beside a version that it downloads. Nothing here reads it."""
@@ -88,6 +91,15 @@ def write_manifest(path: Path, manifest: Manifest) -> str:
     return sha256_file(path)
 
 
+def noted_manifest(tags: Mapping[str, str]) -> str | None:
+    """sha256 of the version's manifest as the registry notes it; None where it notes none, or anything but a sha256.
+
+    Whoever may write tags chooses this text, so it is looked at before it becomes part of a path or of a log entry.
+    """
+    noted = tags.get(MANIFEST_TAG, "")
+    return noted if _SHA256.fullmatch(noted) else None
+
+
 def envelope(folder: Path) -> dict[str, str]:
     """sha256 of the files that MLflow wrote around ours (`MLmodel`, requirements): those the manifest cannot name."""
     ours = (f"{ARTIFACTS}/", f"{CODE}/")
@@ -103,27 +115,56 @@ def verify_version(folder: Path, tags: Mapping[str, str], where: str) -> Manifes
         where: the version as errors name it.
 
     Raises:
-        ModelError: a file is missing, changed, foreign, a link, or of a kind that can run code when it is loaded.
+        ModelError: a file is missing, changed, foreign, a link, or of a kind that can run code when it is loaded; or a tag is not as
+            registration writes it.
     """
-    if MANIFEST_TAG not in tags or ENVELOPE_TAG not in tags:
-        raise ModelError(
-            "The registered version has no manifest, so its files cannot be checked.",
-            where=where,
-            fix="it is older than manifests or was not registered by tailmark: run `dvc repro register` to register the model again",
-        )
+    noted, around = require_manifest(tags, where), _noted_envelope(tags, where)
     _require_plain(folder, where)
     found = hashes(folder)
     path = f"{ARTIFACTS}/{MANIFEST}"
-    if found.get(path) != tags[MANIFEST_TAG]:
+    if found.get(path) != noted:
         raise _mismatch(path, "has changed" if path in found else "is missing", where)
     manifest = _read(folder / path, where)
-    expected = {**manifest.files, **json.loads(tags[ENVELOPE_TAG]), path: tags[MANIFEST_TAG]}
+    expected = {**manifest.files, **around, path: noted}
     found.pop(_NOTED_BY_MLFLOW, None)
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name):
             state = "has changed" if name in found and name in expected else "is missing" if name in expected else "was added later"
             raise _mismatch(name, state, where)
     return manifest
+
+
+def require_manifest(tags: Mapping[str, str], where: str) -> str:
+    """As `noted_manifest`.
+
+    Raises:
+        ModelError: the registry notes none, or something else.
+    """
+    noted = noted_manifest(tags)
+    if noted is not None:
+        return noted
+    if MANIFEST_TAG in tags:
+        raise _changed_tag(MANIFEST_TAG, "is not a sha256", where)
+    raise ModelError(
+        "The registered version has no manifest, so its files cannot be checked.",
+        where=where,
+        fix="it is older than manifests or was not registered by tailmark: run `dvc repro register` to register the model again",
+    )
+
+
+def _noted_envelope(tags: Mapping[str, str], where: str) -> dict[str, str]:
+    try:
+        return TypeAdapter(dict[str, str]).validate_json(tags.get(ENVELOPE_TAG, ""))
+    except ValidationError:
+        raise _changed_tag(ENVELOPE_TAG, "does not hold the hashes of the files around the model", where) from None
+
+
+def _changed_tag(name: str, state: str, where: str) -> ModelError:
+    return ModelError(
+        f"The registered version's tag '{name}' {state}.",
+        where=where,
+        fix="someone changed it: see who can write to the registry, and run `dvc repro register` to register the model again",
+    )
 
 
 def _require_plain(folder: Path, where: str) -> None:

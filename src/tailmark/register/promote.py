@@ -14,7 +14,7 @@ from tailmark.files import sha256_file, write_json, write_text
 from tailmark.register.fetch import Fetched, fetch
 from tailmark.register.gate import Check, Side, Verdict, judge_versions
 from tailmark.register.log import HEAD_TAG, NOTE, Decision, Entry, PromotionLog
-from tailmark.register.manifest import MANIFEST_TAG
+from tailmark.register.manifest import noted_manifest
 from tailmark.register.page import verdict_page
 from tailmark.register.registry import Registry
 
@@ -24,11 +24,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Approval:
-    """A person's answer to a verdict."""
+    """A person's answer to a verdict; `by` is what they say of themselves.
+
+    Raises:
+        PromotionError: it does not say who.
+    """
 
     approved: bool
     by: str
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.by.strip():
+            raise PromotionError("An answer to a verdict needs a name.", fix="say who decides: --approved-by NAME, or `by` in the form")
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Proposal:
 
     Attributes:
         version: the challenger's number; `champion`: the champion's when it was judged.
-        manifest: sha256 of the challenger's manifest, as the registry notes it.
+        manifest: sha256 of the challenger's manifest, as the registry notes it; empty where it notes none.
     """
 
     version: str
@@ -69,7 +77,7 @@ def judge(registry: Registry, reference: str | None = None) -> Proposal:
         )
     verdict = _verdict(registry, version, champion)
     before = str(champion.version) if champion else None
-    return Proposal(number, before, version.tags.get(MANIFEST_TAG, ""), verdict)
+    return Proposal(number, before, noted_manifest(version.tags) or "", verdict)
 
 
 def _verdict(registry: Registry, version: ModelVersion, champion: ModelVersion | None) -> Verdict:
@@ -92,7 +100,7 @@ def _verdict(registry: Registry, version: ModelVersion, champion: ModelVersion |
 def _side(version: ModelVersion) -> Side:
     """A version as its tags tell, where its files cannot be trusted."""
     tags = version.tags
-    return Side(str(version.version), tags.get(MANIFEST_TAG, ""), tags.get("model_digest", ""), tags.get("commit"), tags.get("data"))
+    return Side(str(version.version), noted_manifest(tags) or "", tags.get("model_digest", ""), tags.get("commit"), tags.get("data"))
 
 
 def decide(registry: Registry, proposal: Proposal, approval: Approval | None = None) -> Entry:
@@ -137,7 +145,7 @@ def decide(registry: Registry, proposal: Proposal, approval: Approval | None = N
 
 def _require_same_files(registry: Registry, proposal: Proposal) -> None:
     """A person may answer hours after the files were checked."""
-    now = registry.resolve(proposal.version).tags.get(MANIFEST_TAG, "")
+    now = noted_manifest(registry.resolve(proposal.version).tags) or ""
     if now != proposal.manifest:
         raise PromotionError(
             f"Version {proposal.version} was changed after it was judged.",
@@ -147,10 +155,12 @@ def _require_same_files(registry: Registry, proposal: Proposal) -> None:
 
 
 def write_verdict(verdict: Verdict, folder: Path, approval: Approval | None = None) -> None:
-    """Write `verdict.json` and `verdict.html` into a folder."""
+    """Write `verdict.html` and `verdict.json`, which holds the page's sha256, into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "verdict.json", verdict.as_dict() | {"approval": vars(approval) if approval else None})
-    write_text(folder / "verdict.html", verdict_page(verdict))
+    page = folder / "verdict.html"
+    write_text(page, verdict_page(verdict))
+    more = {"approval": vars(approval) if approval else None, "page": sha256_file(page)}
+    write_json(folder / "verdict.json", verdict.as_dict() | more)
 
 
 def rollback(registry: Registry, to: str | None = None, reason: str = "") -> Entry:
@@ -161,7 +171,7 @@ def rollback(registry: Registry, to: str | None = None, reason: str = "") -> Ent
         ModelError: its files are not what was registered.
     """
     log = PromotionLog(registry)
-    earlier = former_champions(log.entries())
+    earlier = former_champions(log.held())
     champion = _champion(registry)
     current = str(champion.version) if champion else None
     chosen = to or (earlier[-1] if earlier else None)
@@ -195,9 +205,9 @@ def _champion(registry: Registry) -> ModelVersion | None:
     """The version that the champion's alias names, which must be the log's.
 
     Raises:
-        PromotionError: they differ.
+        PromotionError: they differ, or the log lacks an entry that is noted elsewhere.
     """
-    entries = PromotionLog(registry).entries()
+    entries = PromotionLog(registry).held()
     decided = entries[-1].champion if entries else None
     found = registry.aliased(registry.config.gate.champion)
     actual = str(found.version) if found else None
@@ -220,9 +230,14 @@ def settle(registry: Registry) -> Entry | None:
 
     Whoever moves the alias looks at the log afterwards, and again until nothing was appended meanwhile: so the last one to move it moves it
     to where the last entry says, however many write at once.
+
+    Raises:
+        TrackingError: nothing was registered yet.
+        PromotionError: the log lacks an entry that is noted elsewhere.
     """
+    registry.require_registered()
     log, client, alias = PromotionLog(registry), registry.client, registry.config.gate.champion
-    while entries := log.entries():
+    while entries := log.held():
         last = entries[-1]
         if last.champion is None:
             client.delete_registered_model_alias(registry.name, alias)
@@ -230,7 +245,7 @@ def settle(registry: Registry) -> Entry | None:
             client.set_registered_model_alias(registry.name, alias, last.champion)
         client.set_model_version_tag(registry.name, last.version, f"{NOTE}{last.seq:06d}", last.digest)
         client.set_registered_model_tag(registry.name, HEAD_TAG, last.mark)
-        if log.entries()[-1].seq == last.seq:
+        if log.held()[-1].seq == last.seq:
             return last
     client.delete_registered_model_alias(registry.name, alias)
     return None

@@ -15,7 +15,7 @@ from tailmark.layout import Layout
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 _REFERENCE = re.compile(r"(?:models:/)?(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)(?:@(?P<alias>[A-Za-z][A-Za-z0-9_-]*)|/(?P<version>[1-9]\d*))")
 _MISSING = "RESOURCE_DOES_NOT_EXIST"
@@ -74,6 +74,28 @@ class Registry:
             if error.error_code == _MISSING:
                 return None
             raise
+
+    def registered(self) -> RegisteredModel | None:
+        """The registered model; None before anything was registered."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.client.get_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code == _MISSING:
+                return None
+            raise
+
+    def require_registered(self) -> RegisteredModel:
+        """The registered model.
+
+        Raises:
+            TrackingError: nothing was registered yet.
+        """
+        model = self.registered()
+        if model is None:
+            raise TrackingError(f"Nothing is registered as '{self.name}'.", where=self.uri, fix="run `dvc repro register` first")
+        return model
 
     def versions(self) -> list[ModelVersion]:
         """All versions, the newest first."""

@@ -37,6 +37,7 @@ class Candidate:
     info: ModelInfo
     model_digest: str
     evidence_digest: str
+    reports_digest: str
 
     @property
     def tags(self) -> dict[str, str]:
@@ -44,6 +45,7 @@ class Candidate:
         return {
             "model_digest": self.model_digest,
             "evidence_digest": self.evidence_digest,
+            "reports_digest": self.reports_digest,
             "taxonomy": self.info.taxonomy,
             "base": self.info.base,
         }
@@ -60,7 +62,7 @@ def run(config: Config, layout: Layout) -> None:
     """
     start = time.monotonic()
     say("register: verifying the model's files")
-    candidate = _candidate(layout)
+    candidate = _candidate(config, layout)
     failing = store_errors(tracking.store_uri(config, layout), "The model could not be registered")
     with failing, _tracked(config, layout) as (registry, run_, run_id):
         version = _existing(registry, candidate)
@@ -87,12 +89,19 @@ def _tracked(config: Config, layout: Layout) -> Iterator[tuple[Registry, trackin
         yield registry, run_, run_.run_id
 
 
-def _candidate(layout: Layout) -> Candidate:
+def _candidate(config: Config, layout: Layout) -> Candidate:
     folder, metrics = layout.trained("marked"), layout.evaluated / "metrics.json"
     info = read_model_info(folder, verify=True)
     if not metrics.exists():
         raise DataError("The evaluation's results are missing.", where=str(metrics), fix="run `dvc repro evaluate`, or `dvc checkout`")
-    return Candidate(folder, info, sha256_json(info.model_dump(mode="json")), sha256_file(metrics))
+    return Candidate(folder, info, sha256_json(info.model_dump(mode="json")), sha256_file(metrics), _reports(config, layout))
+
+
+def _reports(config: Config, layout: Layout) -> str:
+    """Digest of what the gate reads beside the evaluation: the data's reports, and the options that the evaluation ran with."""
+    paths = (layout.ingested / "report.json", layout.annotated / "report.json")
+    reports = [sha256_file(path) if path.exists() else None for path in paths]
+    return sha256_json({"reports": reports, "evaluate": config.evaluate.model_dump(mode="json")})
 
 
 def _existing(registry: Registry, candidate: Candidate) -> str | None:

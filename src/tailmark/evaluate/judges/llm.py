@@ -76,8 +76,10 @@ class LanguageModelJudge:
         return Query(chat, _MAX_TOKENS, query_key(self._options, chat, _MAX_TOKENS, judge=VERSION))
 
     def _shown(self, part: str) -> str:
-        """Without what would end its part of the message."""
-        return cut(_TAGS.sub("", part), self._options.max_chars)
+        """Without what would end its part of the message, also where only taking out another tag makes it one."""
+        while (plain := _TAGS.sub("", part)) != part:
+            part = plain
+        return cut(part, self._options.max_chars)
 
     def _ask(self, queries: Sequence[Query], read: Callable[[str], float | None]) -> list[float | None]:
         found: list[float | None] = [None] * len(queries)

@@ -34,19 +34,21 @@ class Told:
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt with its reference and its answers."""
+    """One prompt with its reference and its answers; `part`: `head` or `tail`, empty for a row that is neither."""
 
     title: str
     prompt: str
     reference: str
-    tail: bool
+    part: str
     told: tuple[Told, ...]
 
 
-def picked_examples(scores: Sequence[Score], measures: Sequence[Measure]) -> list[Example]:
+def picked_examples(scores: Sequence[Score], measures: Sequence[Measure], marker: str) -> list[Example]:
     """A few rows of each benchmark with answers, drawn by their ids and not by their results, tail and head in turn.
 
-    `measures`: what the benchmarks that options name compare; the first of each says how its answers did.
+    Args:
+        measures: what the benchmarks that options name compare; the first of each says how its answers did.
+        marker: the long-tail marker.
     """
     examples = []
     shown = dict(_SHOWN)
@@ -58,14 +60,15 @@ def picked_examples(scores: Sequence[Score], measures: Sequence[Measure]) -> lis
         tail = {item.row.id for item in found if item.row.tail}
         turns = [[row_id for row_id in ids if row_id in tail], [row_id for row_id in ids if row_id not in tail]]
         picked = sorted(ids, key=lambda row_id: next(turn.index(row_id) for turn in turns if row_id in turn))[:_PER_BENCHMARK]
-        examples += [_example(title, [item for item in found if item.row.id == row_id]) for row_id in picked]
+        examples += [_example(title, [item for item in found if item.row.id == row_id], marker) for row_id in picked]
     return examples
 
 
-def _example(title: str, items: Sequence[Score]) -> Example:
+def _example(title: str, items: Sequence[Score], marker: str) -> Example:
     ordered = sorted(items, key=lambda item: _ORDER.index(item.mode))
     first, told = ordered[0], tuple(_told(item, title) for item in ordered)
-    return Example(title, _cut(first.prompt), _cut(first.row.completion), first.row.tail, told)
+    part = "" if marker not in first.row.labels else "tail" if first.row.tail else "head"
+    return Example(title, _cut(first.prompt), _cut(first.row.completion), part, told)
 
 
 def _told(item: Score, title: str) -> Told:

@@ -14,11 +14,11 @@ from tailmark.evaluate.marker_metrics import confusion_rows, reliability_rows
 from tailmark.evaluate.report import charts, matrices, svg, verdict
 from tailmark.evaluate.report.examples import picked_examples
 from tailmark.evaluate.scores import MEASURES, Measure, Score
-from tailmark.evaluate.statistics import POWER
 from tailmark.evaluate.store import Facts
 from tailmark.evaluate.summary import DECILE, MIN_SLICE, Metrics
 from tailmark.evaluate.table import MODE_WORDS, LiftRow, lift_table
 from tailmark.evaluate.tables import length_points, marker_rows, rarity_points, slice_rows
+from tailmark.statistics import POWER
 
 _ASKED = {
     "baseline": "baseline, told in words",
@@ -67,12 +67,13 @@ def report_page(config: Config, scores: Sequence[Score], facts: Facts, metrics: 
         attributions=_confusions(scores, facts, "attribution", "explains the answer best"),
         reliability=_reliability(scores, metrics, config),
         lengths=_lengths(scores),
-        examples=picked_examples(scores, facts.measures),
+        examples=picked_examples(scores, facts.measures, config.longtail.marker),
         config=config,
         facts=facts,
         options=config.evaluate,
         min_slice=MIN_SLICE,
         power=POWER,
+        judged=_judged(facts),
         not_run=_not_run(facts),
         provenance=_provenance(config, facts),
     )
@@ -186,6 +187,12 @@ def _run(entry: Mapping[str, Any]) -> str:
     """What a benchmark was run on."""
     files = [f"{name} (sha256 {told['sha256'][:16]})" for name, told in sorted(entry.get("files", {}).items())]
     return ", ".join([f"{entry['items']} items", *files])
+
+
+def _judged(facts: Facts) -> bool:
+    """Whether a judge read answers: of open-ended benchmarks, or every grade of the quality lever."""
+    entries = [(name, entry.get("found", {})) for name, entries in facts.benchmarks.items() for entry in entries]
+    return any(found.get("judges") or (name == "quality_lever" and found) for name, found in entries)
 
 
 def _not_run(facts: Facts) -> list[tuple[str, str, str]]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tailmark.evaluate.report.svg import signed
-from tailmark.evaluate.statistics import holm
 from tailmark.evaluate.summary import RARITY, TAIL_MINUS_HEAD
 from tailmark.evaluate.table import LiftRow
+from tailmark.statistics import holm
 
 _ASKED = {
     "absent": "kept from writing markers",

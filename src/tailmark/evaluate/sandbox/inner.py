@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import walls  # type: ignore[import-not-found,unused-ignore]
@@ -20,16 +20,18 @@ def main() -> None:
     """Read the job from standard input, answer on the descriptor it names."""
     job: dict[str, Any] = json.load(sys.stdin.buffer)
     walls.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program may signal its parent
+    os.set_inheritable(job["answer"], False)
     with os.fdopen(job["answer"], "w", encoding="utf-8") as answer:
         try:
-            found = _in_namespaces(job) if job["namespaces"] else _steps(job)
+            found = _in_namespaces(job, answer) if job["namespaces"] else _steps(job, answer)
         except OSError as error:
             found = {"broken": str(error)}
         if found is not None:
             json.dump(found, answer)
 
 
-def _in_namespaces(job: dict[str, Any]) -> dict[str, Any] | None:
+def _in_namespaces(job: dict[str, Any], answer: TextIO) -> dict[str, Any] | None:
     """The steps, by a child that is the first process of its PID namespace; None in the process that only waits for it."""
     if os.geteuid() != 0:
         walls.new_user(0)
@@ -40,10 +42,11 @@ def _in_namespaces(job: dict[str, Any]) -> dict[str, Any] | None:
         return None
     walls.die_with_parent()
     walls.new_root(job["folder"], job["shown"], job["links"], job["disk_mib"])
-    return _steps(job)
+    return _steps(job, answer)
 
 
-def _steps(job: dict[str, Any]) -> dict[str, Any]:
+def _steps(job: dict[str, Any], answer: TextIO) -> dict[str, Any]:
+    """Run the steps; says first that the walls are up: what is missing after that is the program's doing."""
     if not job["namespaces"]:
         walls.adopt_orphans()
         os.chdir(job["folder"])
@@ -52,6 +55,8 @@ def _steps(job: dict[str, Any]) -> dict[str, Any]:
             os.makedirs(folder, exist_ok=True)
         with open(name, "w", encoding="utf-8") as file:
             file.write(text)
+    answer.write("up\n")
+    answer.flush()
     ended: list[dict[str, Any]] = []
     for step in job["steps"]:
         ended.append(_step(job, step))
@@ -98,8 +103,11 @@ def _reap(child: int) -> int | None:
 def _exec(job: dict[str, Any], step: dict[str, Any]) -> None:
     try:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         if job["namespaces"]:
             walls.become_nobody()
+        else:
+            walls.die_with_parent()
         others = 0 if job["namespaces"] else _threads_of_user()
         walls.limit(job["memory_mib"], job["processes"] + others, job["output_mib"], int(step["timeout_s"]) + 1)
         walls.refuse_calls()

@@ -124,20 +124,36 @@ def _start(job: dict[str, Any], out: BinaryIO, err: BinaryIO, limit_s: float) ->
     """Run `inner.py`; where it does not answer in time, its whole group is killed and the program counts as out of time."""
     reading, writing = os.pipe()
     command = [sys.executable, "-I", "-S", str(_INNER)]
-    with os.fdopen(reading, encoding="utf-8") as pipe:
+    with os.fdopen(reading, encoding="utf-8", errors="replace") as pipe:
         with os.fdopen(writing, "wb"):
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=out, stderr=err, pass_fds=[writing], start_new_session=True, cwd="/"
             )
         try:
             process.communicate(json.dumps(job | {"answer": writing}).encode(), timeout=limit_s)
-            return json.loads(pipe.read() or '{"broken": "the sandbox ended without an answer"}')  # type: ignore[no-any-return]
+            return _told(pipe.read())
         except subprocess.TimeoutExpired:
             return {"steps": [{"code": -signal.SIGKILL, "reason": "time", "seconds": limit_s}]}
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def _told(said: str) -> dict[str, Any]:
+    """What `inner.py` said. Once the walls are up (`up`), an answer that is missing or torn is the program's doing, who ended it."""
+    up, _, answer = said.partition("\n")
+    if up != "up":
+        return {"broken": "the sandbox ended without an answer"} | _json(up)
+    return _json(answer) or {"steps": [{"code": -signal.SIGKILL, "reason": "", "seconds": 0.0}]}
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _tail(file: BinaryIO) -> str:

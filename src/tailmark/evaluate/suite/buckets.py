@@ -43,6 +43,10 @@ class LengthBucketsBenchmark(Benchmark):
         self.not_run = {f"bucket {name}": f"max_new_tokens ({most}) ends before it" for name in WORDS if name not in self._buckets}
         if BUCKET not in bench.marked.info.markers:
             self.not_run["the marker"] = f"the model was not trained with {BUCKET}"
+        else:
+            lacking = [name for name in self._buckets if not bench.marked.taxonomy.allows(BUCKET, name)]
+            self._buckets = [name for name in self._buckets if name not in lacking]
+            self.not_run |= {f"bucket {name}": f"the taxonomy has no {BUCKET} of that name" for name in lacking}
         titles = {"inside": "inside the bucket asked for"} | {f"inside_{name}": f"inside {name}" for name in self._buckets}
         self.measures = [
             Measure(NAME, score, f"Length buckets: {title}", "share", higher_is_better=True) for score, title in titles.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,8 @@ class Files:
             return f"{file.path}::{self._path.split('::')[-1]}"
         if "://" in self._path:
             return str(file.full_name)
-        return str(Path(self._path).parent / Path(file.path).name) if "*" in self._path else self._path
+        # A glob's files may have one name in several folders.
+        return os.path.relpath(file.path, self._root) if any(sign in self._path for sign in "*?[") else self._path
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:

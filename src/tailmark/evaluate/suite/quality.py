@@ -15,7 +15,6 @@ from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.judges import Candidate, Judge, open_judges
 from tailmark.evaluate.sample import Row
 from tailmark.evaluate.scores import Measure, Score, ScoredMode
-from tailmark.evaluate.statistics import paired_interval
 from tailmark.evaluate.suite.base import Item, Probe, sample
 from tailmark.evaluate.suite.data import Files
 from tailmark.evaluate.suite.prompts import file_items, heldout_items
@@ -23,6 +22,7 @@ from tailmark.evaluate.suite.runner import row_of
 from tailmark.generate.request import Answer, Request
 from tailmark.layout import Layout
 from tailmark.quality import BUCKET, LANG, SCORE, percentiles_of, with_quality
+from tailmark.statistics import paired_interval
 from tailmark.taxonomy import MarkerList
 
 NAME = "quality_lever"
@@ -49,6 +49,8 @@ class QualityLeverProbe(Probe):
         self._percentiles = percentiles_of(bench.marked.folder) if SCORE in markers else {}
         if BUCKET not in markers:
             self.not_run["all of it"] = f"the model was not trained with {BUCKET}"
+        elif lacking := [name for name in WORST_FIRST if not bench.marked.taxonomy.allows(BUCKET, name)]:
+            self.not_run["all of it"] = f"the taxonomy has no {BUCKET} {', '.join(lacking)}"
         judges = [] if self.not_run else open_judges(bench.config.evaluate.judges, layout)
         self._judges = [judge for judge in judges if self._prompts is None or not judge.needs_reference]
         if not self.not_run and not self._judges:

@@ -101,12 +101,16 @@ def _answered(benchmark: Benchmark, options: BenchmarkOptions, bench: Bench, tag
 
 
 def row_of(name: str, item: Item, bench: Bench) -> Row:
-    """An item in the form of a held-out row, so that slices, intervals and tables treat it as one."""
+    """An item in the form of a held-out row, so that slices, intervals and tables treat it as one.
+
+    Its markers are those that the model was trained with, at values that the taxonomy has; its labels stay as they are.
+    """
+    known, taxonomy = bench.marked.info.markers, bench.marked.taxonomy
     return Row(
         id=f"{name}/{item.id}",
         messages=tuple(dict(message) for message in item.messages),
         completion=item.reference,
-        markers=MarkerList(item.markers).only(set(bench.marked.info.markers)),
+        markers=MarkerList({key: value for key, value in item.markers.items() if key in known and taxonomy.allows(key, value)}),
         labels=dict(item.labels),
         tail=item.labels.get(bench.config.longtail.marker) in bench.heldout.tail,
         group=item.group or item.id,
