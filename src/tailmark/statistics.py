@@ -107,10 +107,10 @@ def slope_interval(
     seed: int,
     clusters: Sequence[str] | None = None,
 ) -> Interval | None:
-    """The slope of the least-squares line through the examples, as `paired_interval`; None where x does not vary between clusters."""
+    """The slope of the least-squares line through the examples, as `paired_interval`; None where x does not vary."""
     across, up = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     sums = _cluster_sums(np.stack([np.ones_like(across), across, up, across**2, across * up], 1), clusters)
-    if len(sums) < 3 or np.ptp(sums[:, 1] / sums[:, 0]) == 0:
+    if len(sums) < 3:
         return None
 
     def slope(totals: Floats) -> Floats:
@@ -120,8 +120,11 @@ def slope_interval(
             found: Floats = np.where(spread > 1e-9 * n * n, (n * of_xy - of_x * of_y) / spread, np.nan)
         return found
 
+    found = float(slope(sums.sum(0)))
+    if np.isnan(found):
+        return None
     low, high = percentiles(_drawn(sums, slope, resamples, seed), len(sums) - 1, confidence)
-    return Interval(float(slope(sums.sum(0))), low, high, len(across))
+    return Interval(found, low, high, len(across))
 
 
 def _cluster_sums(columns: Floats, clusters: Sequence[str] | None) -> Floats:
@@ -158,8 +161,10 @@ def _drawn(sums: Floats, statistic: Callable[[Floats], Floats], resamples: int, 
 def percentiles(values: Floats, clusters: int, confidence: float) -> tuple[float, float]:
     """Low and high end of resampled values, from two clusters on, with the percentiles of a Student distribution (see `paired_interval`).
 
-    A resample for which the statistic does not exist (nan) is left out.
+    A resample for which the statistic does not exist (nan) is left out; where it exists for none, both ends are nan.
     """
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     quantile = student.ppf((1 + confidence) / 2, clusters - 1) * (clusters / (clusters - 1)) ** 0.5
     above = _NORMAL.cdf(float(quantile))
     low, high = np.nanquantile(values, [1 - above, above])
