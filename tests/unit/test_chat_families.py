@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailmark.chat import end_of_turn, load_tokenizer, marker_template, render_list, render_prompt, token_ids
+from tailmark.chat import control_tokens, end_of_turn, load_tokenizer, marker_template, render_list, render_prompt, token_ids
 from tailmark.chat.template import DATE
 from tailmark.chat.vocabulary import add_marker_tokens
 from tailmark.errors import ModelError
@@ -40,7 +40,7 @@ def marked(name: str, rendering: Rendering, folder: Path) -> Any:
     if (name, rendering) not in _made:
         tokenizer = load_tokenizer(family_tokenizer(name, folder))
         compact = VALUES if rendering == "compact" else None
-        tokenizer.chat_template = marker_template(tokenizer.chat_template, compact=compact)
+        tokenizer.chat_template = marker_template(tokenizer.chat_template, compact=compact, control=control_tokens(tokenizer))
         if compact:
             add_marker_tokens(tokenizer, compact)
         _made[name, rendering] = tokenizer

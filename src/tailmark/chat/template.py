@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from tailmark.chat.prelude import COMPACT_START, END, START, Features, imitated_by_escape, prelude
 from tailmark.errors import ModelError
 from tailmark.taxonomy import MarkerList, MarkerValue, Rendering, render
 from tailmark.taxonomy.markers import Values
@@ -22,78 +22,8 @@ from tailmark.taxonomy.markers import Values
 SystemMessage = Literal["keep", "none"]
 Messages = Sequence[Mapping[str, Any]]
 
-_START = "{%- set tailmark = namespace("
-_COMPACT_START = _START + "values="
-_END = "{%- set messages = tailmark.messages -%}{{- '' }}"
-
-_LIST = r"""given={}, last=-1, messages=[], parts=[], text=-1) -%}
-{%- set tailmark_list = '' -%}
-{%- if markers is defined and markers is not none -%}
-  {%- if markers is string -%}{{- raise_exception('markers are a mapping, or a list of names with values') -}}{%- endif -%}
-  {%- for item in (markers if markers is not mapping else []) -%}
-    {%- set pair = [item['name'], item['value']] if item is mapping else item -%}
-    {%- if pair[0] in tailmark.given -%}{{- raise_exception('marker ' ~ pair[0] ~ ' is given twice') -}}{%- endif -%}
-    {%- set tailmark.given = dict(tailmark.given, **{pair[0]: pair[1]}) -%}
-  {%- endfor -%}
-  {%- set tailmark_list -%}
-    {%- for name, value in (markers if markers is mapping else tailmark.given)|dictsort if value is not none -%}
-      {%- set text = value|string -%}
-      {%- if value is boolean or '<' in text or '>' in text or '\n' in text or 'MARKER_LIST' in text -%}
-        {{- raise_exception('marker ' ~ name ~ ' cannot be ' ~ text) -}}
-      {%- endif -%}
-      @LINE@
-    {%- endfor -%}
-  {%- endset -%}
-  {%- set tailmark_list = '\n<MARKER_LIST>' ~ tailmark_list ~ @TAIL@'</MARKER_LIST>' -%}
-{%- endif -%}
-"""
-_TEXT_LINE = r"""{{- '\n<' ~ name ~ '>' ~ text ~ '</' ~ name ~ '>' -}}"""
-_TEXT_TAIL = r"""('\n' if tailmark_list else '') ~ """
-_COMPACT_LINE = r"""{%- set closed = tailmark.values[name] -%}
-      {%- if closed is not defined or (closed and text not in closed) -%}
-        {{- raise_exception('the model has no token for marker ' ~ name ~ ' with the value ' ~ text) -}}
-      {%- endif -%}
-      {{- '<MARKER_LIST:' ~ name ~ '>' ~ ('<MARKER_LIST:' ~ name ~ '=' ~ text ~ '>' if closed else text) -}}"""
-
-_MESSAGES = r"""
-{%- for message in messages -%}{%- if message['role'] == 'user' -%}{%- set tailmark.last = loop.index -%}{%- endif -%}{%- endfor -%}
-{%- if tailmark_list and tailmark.last == -1 -%}{{- raise_exception('markers need a user message') -}}{%- endif -%}
-{%- for message in messages -%}
-  {%- set list = tailmark_list if loop.index == tailmark.last else '' -%}
-  {%- if message['content'] is string -%}
-    {%- set content = message['content']|replace('MARKER_LIST', 'MARKER_LIST_') ~ list -%}
-    {%- set tailmark.messages = tailmark.messages + [dict(message, content=content)] -%}
-  @PARTS@{%- else -%}
-    {%- if list -%}{{- raise_exception('markers need a user message of plain text') -}}{%- endif -%}
-    {%- set tailmark.messages = tailmark.messages + [message] -%}
-  {%- endif -%}
-{%- endfor -%}
-"""
-# Only behind a template that takes parts itself: engines read from such a loop that they may pass parts.
-_PARTS = r"""{%- elif message['content'] is iterable and message['content'] is not mapping -%}
-    {%- set tailmark.parts = [] -%}
-    {%- set tailmark.text = -1 -%}
-    {%- for part in message['content'] -%}
-      {%- if part['type'] == 'text' -%}{%- set tailmark.text = loop.index -%}{%- endif -%}
-    {%- endfor -%}
-    {%- if list and tailmark.text == -1 -%}{{- raise_exception('markers need a user message with text') -}}{%- endif -%}
-    {%- for part in message['content'] -%}
-      {%- if part['type'] == 'text' -%}
-        {%- set text = part['text']|replace('MARKER_LIST', 'MARKER_LIST_') ~ (list if loop.index == tailmark.text else '') -%}
-        {%- set part = dict(part, text=text) -%}
-      {%- endif -%}
-      {%- set tailmark.parts = tailmark.parts + [part] -%}
-    {%- endfor -%}
-    {%- set tailmark.messages = tailmark.messages + [dict(message, content=tailmark.parts)] -%}
-  """
-
 DATE = "26 Jul 2024"
 """Given to templates that ask a clock, as `tailmark_date`: what is prepared must not depend on the day. Llama 3 has it as default."""
-
-# Only before a template that asks a clock.
-_CLOCK = r"""
-{%- if tailmark_date is defined -%}{%- macro strftime_now(form) -%}{{- tailmark_date -}}{%- endmacro -%}{%- endif -%}
-"""
 
 _SYSTEM, _USER = {"role": "system", "content": "S y."}, {"role": "user", "content": "One?"}
 _ANSWER, _LAST = {"role": "assistant", "content": "Two."}, {"role": "user", "content": "Three?"}
@@ -111,47 +41,44 @@ _PROBE_MARKERS = MarkerList({"name": "value", "number": 1.5})
 _PROBE_VALUES: Values = {"name": ("value",), "number": ()}
 
 
-def marker_template(template: str, system_message: SystemMessage = "keep", compact: Values | None = None) -> str:
+def marker_template(
+    template: str, system_message: SystemMessage = "keep", compact: Values | None = None, *, control: Sequence[str] = ()
+) -> str:
     """The marker-aware form of a model's chat template.
 
     Args:
         template: the model's own, or one already marker-aware.
         system_message: `none` takes out the system message the template inserts where a conversation has none.
         compact: for a compact rendering, the markers that have tokens, with their closed values.
+        control: the tokenizer's control tokens (`control_tokens`), which no text can then write; without them any text can.
 
     Raises:
         ModelError: there is no template, it cannot be rendered, or it changes message texts so that a list would not stand
-            at the end of the last user turn.
+            at the end of the last user turn; or the control tokens cannot be kept out of texts.
     """
     if not isinstance(template, str) or not template.strip():
         raise _not_derivable("the tokenizer has no single chat template")
     own = own_template(template)
     if system_message == "none":
         own = _without_default_system(own)
-    features = _Features(parts=_takes_parts(own), clock="strftime_now" in own)
+    if imitated := imitated_by_escape(control):
+        raise _not_derivable(f"a text could write the control token {imitated!r}")
+    features = Features.of(own, parts=_takes_parts(own))
     rendering: Rendering = "text" if compact is None else "compact"
-    _verify(own, _prelude(None if compact is None else _PROBE_VALUES, features) + own, rendering)
-    return _prelude(compact, features) + own
-
-
-@dataclass(frozen=True)
-class _Features:
-    """What a model's own template does: take a text as parts, ask a clock."""
-
-    parts: bool
-    clock: bool
+    _verify(own, prelude(None if compact is None else _PROBE_VALUES, features, control) + own, rendering)
+    return prelude(compact, features, control) + own
 
 
 def takes_markers(template: object) -> bool:
     """Whether a template is one that `marker_template` derived."""
-    return isinstance(template, str) and template.startswith(_START)
+    return isinstance(template, str) and template.startswith(START)
 
 
 def compact_values(template: str) -> Values | None:
     """The markers that a marker-aware template has tokens for, with their closed values; None where it writes lists as plain text."""
-    if not template.startswith(_COMPACT_START):
+    if not template.startswith(COMPACT_START):
         return None
-    values: Values = json.JSONDecoder().raw_decode(template, len(_COMPACT_START))[0]
+    values: Values = json.JSONDecoder().raw_decode(template, len(COMPACT_START))[0]
     return values
 
 
@@ -162,17 +89,7 @@ def rendering_of(template: str) -> Rendering:
 
 def own_template(template: str) -> str:
     """The model's own part of a template."""
-    return template.partition(_END)[2] if takes_markers(template) else template
-
-
-def _prelude(compact: Values | None, features: _Features) -> str:
-    start, line, tail = _START, _TEXT_LINE, _TEXT_TAIL
-    if compact is not None:
-        table = json.dumps({name: list(values) for name, values in sorted(compact.items())}, ensure_ascii=False)
-        start, line, tail = f"{_COMPACT_START}{table}, ", _COMPACT_LINE, ""
-    messages = _MESSAGES.replace("@PARTS@", _PARTS if features.parts else "")
-    clock = _CLOCK if features.clock else ""
-    return start + _LIST.replace("@LINE@", line).replace("@TAIL@", tail).strip() + messages.rstrip() + clock.rstrip() + "\n" + _END
+    return template.partition(END)[2] if takes_markers(template) else template
 
 
 def _not_derivable(why: str) -> ModelError:
