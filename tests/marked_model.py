@@ -9,7 +9,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from tailmark.base import stage as base_stage
-from tailmark.chat import marker_template
+from tailmark.chat import control_tokens, marker_template
 from tailmark.config import Config
 from tailmark.layout import Layout
 from tailmark.modelfolder import ModelInfo, write_model_info
@@ -25,7 +25,7 @@ def marked_model(root: Path, **info: Any) -> Path:
     marked = layout.trained("marked")
     shutil.copytree(layout.base, marked)
     tokenizer = AutoTokenizer.from_pretrained(marked)
-    tokenizer.chat_template = marker_template(tokenizer.chat_template)
+    tokenizer.chat_template = marker_template(tokenizer.chat_template, control=control_tokens(tokenizer))
     tokenizer.save_pretrained(marked)
     shutil.copy(TAXONOMY, marked / "taxonomy.yaml")
     said: dict[str, Any] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ import torch
 from tailmark.chat import render_prompt, token_ids
 from tailmark.errors import ModelError, TaxonomyError
 from tailmark.evaluate.likelihood import Scored, answer_nll
-from tailmark.generate import decode
 from tailmark.generate.command import Options, read_markers, run
 from tailmark.generate.decode import LIST_TOKENS, Request, generate
 from tailmark.generate.loading import LoadedModel, load_model
+from tailmark.generate.row import Row
 from tailmark.taxonomy import render
 from tests.marked_model import marked_model
 
@@ -56,15 +57,15 @@ class Script:
     """Stands in for the choice of the next token: writes given texts, whatever the model thinks."""
 
     def __init__(self, loaded: LoadedModel, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.rows = [[*ids, loaded.tokenizer.eos_token_id] for ids in token_ids(loaded.tokenizer, texts)]
-        self.limits: decode._Limits | None = None
-        original = decode._advance
+        scripts = [[*ids, loaded.tokenizer.eos_token_id] for ids in token_ids(loaded.tokenizer, texts)]
+        given: dict[int, list[int]] = {}
+        original = Row._advance
 
-        def scripted(tokenizer: object, row: decode._Row, limits: decode._Limits) -> None:
-            row.tokens[-1] = self.rows[row.index][len(row.tokens) - 1]
-            original(tokenizer, row, limits)
+        def scripted(row: Row) -> None:
+            row.tokens[-1] = given.setdefault(id(row), scripts[len(given) % len(scripts)])[len(row.tokens) - 1]
+            original(row)
 
-        monkeypatch.setattr(decode, "_advance", scripted)
+        monkeypatch.setattr(Row, "_advance", scripted)
 
 
 def test_the_list_is_taken_off_and_does_not_count(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,6 +84,13 @@ def test_the_limit_is_of_the_answer_alone(loaded: LoadedModel, monkeypatch: pyte
     # The newline after the list may be a token of its own.
     assert plain.text.startswith(marked.text)
     assert plain.tokens == 6
+
+
+@pytest.mark.parametrize("stop", ["\n", "\nB"])
+def test_the_newline_after_a_list_is_not_the_answers(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch, stop: str) -> None:
+    Script(loaded, [render(LIST) + "\nBonjour\nBien"], monkeypatch)
+    answer = generate(loaded, [replace(ask("?"), stop=(stop,))], max_new_tokens=60, batch_size=1)[0]
+    assert (answer.text, answer.finished) == ("Bonjour", True)
 
 
 def test_only_the_list(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

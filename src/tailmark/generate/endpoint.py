@@ -15,6 +15,7 @@ from tailmark.generate.splitting import read_answer
 from tailmark.generate.store import AnswerStore, request_key
 from tailmark.llm import AnswerCache, Client, Query, Reply, Unanswered
 from tailmark.llm.client import Read
+from tailmark.taxonomy import LIST_CLOSE, LIST_OPEN, escape
 
 
 class EndpointModel:
@@ -91,5 +92,10 @@ class EndpointModel:
 
 
 def _read(reply: Reply, request: Request) -> Read:
-    answer = read_answer(reply.content, tokens=reply.usage.output_tokens, finished=reply.finished, stop=request.stop)
+    answer = read_answer(_written(reply), tokens=reply.usage.output_tokens, finished=reply.finished, stop=request.stop)
     return Read(answer, asdict(answer))
+
+
+def _written(reply: Reply) -> str:
+    """What the model wrote, put together again where the endpoint split the list off (our server, vLLM with our plugin)."""
+    return reply.content if reply.reasoning is None else f"{LIST_OPEN}\n{reply.reasoning}\n{LIST_CLOSE}\n{escape(reply.content)}"

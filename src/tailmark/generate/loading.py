@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,7 +40,7 @@ class LoadedModel:
         """Where the weights are."""
         return torch.device(self.model.device)
 
-    @property
+    @cached_property
     def stop_ids(self) -> frozenset[int]:
         """Tokens that end a turn."""
         configured = self.model.generation_config.eos_token_id
@@ -62,6 +63,16 @@ class LoadedModel:
     def digest(self) -> str:
         """Hash of all that its answers depend on, the hardware apart."""
         return sha256_json(self.info.model_dump(mode="json"))
+
+    @cached_property
+    def partial_attention(self) -> frozenset[str]:
+        """Kinds of layers that do not attend to all that came before: they keep a window or a state instead."""
+        text = self.model.config.get_text_config()
+        window = getattr(text, "sliding_window", None)
+        slides = window is not None and window < getattr(text, "max_position_embeddings", math.inf)
+        kinds = set(getattr(text, "layer_types", None) or (["sliding_attention"] if slides else [])) - {"full_attention"}
+        kinds -= set() if slides else {"sliding_attention"}
+        return frozenset(kinds | ({"state"} if getattr(self.model, "_is_stateful", False) else set()))
 
     @property
     def writes_lists(self) -> bool:

@@ -1,0 +1,1 @@
+"""`tailmark serve`: a marked model behind an OpenAI-compatible API."""
