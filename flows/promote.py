@@ -47,7 +47,8 @@ def _approval(root: Path, proposal: Proposal) -> Approval | None:
         return None
     say(f"promote: waiting for a person's answer, up to {gate.approval_hours:g} h, at {PREFECT_UI_URL.value() or PREFECT_API_URL.value()}")
     try:
-        return ask(markdown(proposal.verdict), gate.approval_hours)
+        title = f"{proposal.verdict.name} version {proposal.version} passes the gate: make it the champion?"
+        return ask(markdown(proposal.verdict), gate.approval_hours, title)
     except FlowPauseTimeout:
         return Approval(False, "nobody", f"no answer within {gate.approval_hours:g} h")
 

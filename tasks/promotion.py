@@ -14,6 +14,7 @@ from tailmark.register import command
 from tailmark.register.gate import Verdict
 from tailmark.register.promote import Approval, Proposal, decide, judge, rollback
 from tailmark.register.registry import open_registry
+from tasks import announce
 
 
 @task
@@ -23,6 +24,7 @@ def judge_version(root: Path, version: str | None) -> Proposal:
     with open_registry(load_config(root / "params.yaml"), layout) as registry:
         proposal = judge(registry, version)
     command.show_verdict(proposal, command.keep_page(layout, proposal))
+    announce.verdict(proposal.verdict)
     create_markdown_artifact(
         markdown=markdown(proposal.verdict), key=f"verdict-version-{proposal.version}", description="the gate's verdict"
     )
@@ -35,6 +37,7 @@ def decide_version(root: Path, proposal: Proposal, approval: Approval | None) ->
     with open_registry(load_config(root / "params.yaml"), Layout(root)) as registry:
         entry = decide(registry, proposal, approval)
         command.show_entry(registry, entry)
+    announce.decided(entry)
     return entry.model_dump(mode="json")
 
 
@@ -44,6 +47,7 @@ def roll_back(root: Path, to: str | None, reason: str) -> dict[str, Any]:
     with open_registry(load_config(root / "params.yaml"), Layout(root)) as registry:
         entry = rollback(registry, to, reason)
         command.show_entry(registry, entry)
+    announce.decided(entry)
     return entry.model_dump(mode="json")
 
 

@@ -13,9 +13,9 @@ from ruamel.yaml import YAML
 
 from tailmark.errors import ConfigError
 from tailmark.layout import ARMS, Layout
+from tasks.describe import Result, artifact_key, describe
 from tasks.display import Display, Estimates
 from tasks.graph import Stage, _order, read_graph
-from tasks.stage import Result, artifact_key, describe
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPELINE = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
