@@ -9,14 +9,16 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
 
 STORE := sqlite:///$(CURDIR)/.tailmark/mlflow/mlflow.db
+EVALUATION_SETS ?= ../shared/data/eval
 JOBS ?= 1
+MINUTES ?= 60
 REV ?= HEAD
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow chaos lint types check mlflow plots prefect constraints clean
+.PHONY: help install demo test slow engines soak chaos suite lint types docs reference check mlflow plots prefect secrets server deploy backup restore infra-check constraints clean
 
 help:  ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # Installed again when the versions change, not when a source file does: the package is installed in place.
 .venv/installed: pyproject.toml constraints.txt requirements-corpus.txt
@@ -30,12 +32,30 @@ demo: .venv/installed  ## run the whole pipeline on the CPU: a marked model, its
 test: .venv/installed  ## all tests
 	@python -m pytest
 
-slow: .venv/installed  ## the tests that take minutes: twenty kills, a Ray cluster, a served model
-	@pip install --quiet --constraint constraints.txt --requirement requirements-ray.txt --requirement requirements-lm-eval.txt --requirement requirements-s3.txt 'moto[server]'
+slow: .venv/installed  ## the tests that take minutes, and those in a browser: twenty kills, a Ray cluster, a served model
+	@pip install --quiet --constraint constraints.txt --requirement requirements-ray.txt --requirement requirements-lm-eval.txt --requirement requirements-server.txt --requirement requirements-browser.txt 'moto[server]'
 	@python -m pytest -m slow
+	@python -m pytest tests/integration/test_playground.py
+
+# vLLM needs another FastAPI than Prefect does; torch's companions that come with it are for GPUs and end its import.
+.venv-vllm/installed: requirements-vllm.txt .venv/installed
+	@echo "Installing vLLM's CPU build into .venv-vllm (3 GB, about 4 min) ..."
+	@python -m venv --clear .venv-vllm
+	@.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --requirement requirements-vllm.txt
+	@.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+engines: .venv-vllm/installed  ## serve a marked model with vLLM (CPU) and transformers serve, and compare what they answer
+	@python -m pytest -m slow tests/integration/test_engines.py
+
+soak: .venv/installed  ## serve under mixed traffic for MINUTES (default 60): no request may be lost, nothing may leak
+	@python -m tests.soak.run --minutes $(MINUTES)
 
 chaos: .venv/installed  ## kill one training 30 times at random; its model must be that of an unbroken run
 	@python -m tests.chaos.run
+
+suite: .venv/installed  ## every benchmark of params/bench.yaml on the models here, an eighth of the items, from EVALUATION_SETS
+	@python -m benchmarks.suite . --data $(EVALUATION_SETS) --out .tailmark/suite
 
 lint: .venv/installed  ## style and layers
 	@ruff check .
@@ -44,7 +64,17 @@ lint: .venv/installed  ## style and layers
 types: .venv/installed  ## strict type check
 	@mypy
 
-check: lint types  ## lint and types
+.venv/docs: requirements-docs.txt .venv/installed
+	@pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-docs.txt
+	@touch $@
+
+docs: .venv/docs  ## the site of docs/ in build/docs; what a page gets wrong is an error
+	@python -m sphinx --fail-on-warning --keep-going --quiet --fresh-env --write-all --builder html docs build/docs
+
+reference: .venv/installed  ## write docs/reference again, from the code
+	@python -m infra.reference
+
+check: lint types docs  ## lint, types, documents
 
 mlflow: .venv/installed  ## open the runs and the registry at http://127.0.0.1:5000
 	@mkdir -p .tailmark/mlflow
@@ -62,6 +92,27 @@ prefect: .venv/installed  ## open the flow runs at http://127.0.0.1:4200
 	@echo "Prefect: http://127.0.0.1:4200/runs  (Ctrl-C ends it)"
 	@PREFECT_HOME=$(CURDIR)/.tailmark/prefect PREFECT_SERVER_ANALYTICS_ENABLED=false PREFECT_SERVER_API_PORT=4200 \
 	  prefect server start --host 127.0.0.1 --port 4200
+
+secrets:  ## infra/.env with random secrets, a certificate and the file of accounts, for a server of your own (docs/deploy.md)
+	@infra/secrets.sh
+
+server: .venv/installed  ## the services of infra/compose.yaml on this machine, without containers
+	@pip install --quiet --constraint constraints.txt --requirement requirements-server.txt
+	@python -m infra.native
+
+deploy: .venv/installed  ## the deployments of prefect.yaml on the server at PREFECT_API_URL (POOL, SCHEDULE, CHECKOUT)
+	@TAILMARK_POOL="$(or $(POOL),$(TAILMARK_POOL))" TAILMARK_SCHEDULE="$(or $(SCHEDULE),$(TAILMARK_SCHEDULE))" \
+	  TAILMARK_CHECKOUT="$(or $(CHECKOUT),$(TAILMARK_CHECKOUT))" python -m infra.deploy
+
+backup:  ## registry, databases, DVC remote and git history into a new folder in TO (docs/operations.md)
+	@infra/backup.sh "$(TO)"
+
+restore:  ## the backup FROM into empty databases and buckets
+	@infra/restore.sh "$(FROM)"
+
+infra-check: .venv/installed  ## compose file, Dockerfile, Kubernetes manifests, shell scripts and proxy, as far as no engine is needed
+	@pip install --quiet --constraint constraints.txt --requirement requirements-infra.txt
+	@python -m pytest tests/unit/test_infra.py
 
 constraints:  ## resolve the exact versions again (needs uv)
 	@uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-emit-index-url --no-emit-find-links \

@@ -24,7 +24,7 @@ from train_setup import our_loop, random_documents, random_model, run_steps, wri
 
 from tailmark.config import Train
 from tailmark.hardware import native_bf16
-from tailmark.train.memory import activations, count_parameters, empty_model, model_states
+from tailmark.train.memory import activations, count_parameters, empty_model, gradient_buffers, model_states
 from tailmark.train.meter import peak_memory
 
 Case = dict[str, Any]
@@ -74,7 +74,9 @@ def measure(case: Case, scratch: Path, steps: int, pack_length: int) -> dict[str
 
 def _planned(model: Path, options: Train, pack_length: int, supervised: float) -> int:
     size = count_parameters(empty_model(model, options))
-    return model_states(options, options.zero_stage, 1, size) + activations(model, options, pack_length, round(pack_length * supervised))
+    buffers = gradient_buffers(options, options.zero_stage, size, overlapped=torch.cuda.is_available())
+    states = model_states(options, options.zero_stage, 1, size)
+    return states + buffers + activations(model, options, pack_length, round(pack_length * supervised))
 
 
 def show(case: Case, found: dict[str, Any] | str) -> None:

@@ -135,7 +135,7 @@ def overhead(bench: Bench, rows: int, rounds: int, layers: int | None) -> None:
     if not rows:
         return
     timed = times(bench, {name: [made[name][row] for row in sorted(shared)[:rows]] for name in VARIANTS}, rounds, layers)
-    print(f"forward and backward of {rows} rows, {rounds} alternating rounds:")
+    print(f"processor time of forward and backward of {rows} rows, {rounds} alternating rounds:")
     for name, spent in timed.items():
         shares = sorted(one / base for one, base in zip(spent, timed["baseline"], strict=True))
         print(f"{name:<10}{median(spent):>8.2f} s, {median(shares):.2f} times the baseline ({shares[0]:.2f} to {shares[-1]:.2f})")
@@ -154,7 +154,7 @@ def documents(bench: Bench, variant: Variant) -> dict[str, Parts]:
 
 
 def times(bench: Bench, made: dict[Variant, list[Parts]], rounds: int, layers: int | None) -> dict[Variant, list[float]]:
-    """Seconds of forward and backward over each variant's packs, round by round."""
+    """Seconds of processor time, which waiting does not lengthen, of forward and backward over each variant's packs, round by round."""
     import torch
 
     from tailmark.chat.vocabulary import marker_sources
@@ -172,12 +172,12 @@ def times(bench: Bench, made: dict[Variant, list[Parts]], rounds: int, layers: i
     spent: dict[Variant, list[float]] = {name: [] for name in made}
     for number in range(rounds + 1):
         for name in made:
-            began = time.perf_counter()
+            began = time.process_time()
             for batch in batches[name]:
                 model(batch).sum().backward()
             model.zero_grad()
             if number:  # the first round warms up
-                spent[name].append(time.perf_counter() - began)
+                spent[name].append(time.process_time() - began)
     return spent
 
 

@@ -115,11 +115,12 @@ def write_project(root: Path, documents: Sequence[Pack], rows_per_step: int, pac
 
 
 def our_loop(layout: Layout, model: Path, train: dict[str, Any], pack_length: int) -> Loop:
-    """The loop that `tailmark train` runs, as the only rank, in this process."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    """The loop that `tailmark train` runs, in this process: as the only rank, or as the one that torchrun made it."""
+    if "RANK" not in os.environ:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        os.environ.update(RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     config = Config.model_validate({"prepare": {"pack_length": pack_length}, "train": train})
     job = Job(config, layout, "marked", {"config": "benchmark"})
     job.scratch.mkdir(parents=True, exist_ok=True)

@@ -289,6 +289,29 @@ def generate(
         raise typer.BadParameter("give either a prompt, or --file and --out")
 
 
+@app.command()
+def serve(
+    model: Annotated[
+        str | None, typer.Option(help="a model folder, or a registered version: models:/tailmark@champion (default: `serve.model`)")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="a folder of the model without markers, to compare with")] = None,
+    host: Annotated[str | None, typer.Option(help="the address to listen at (default: `serve.host`, 127.0.0.1)")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="the port (default: `serve.port`, 8000; 0: a free one)")] = None,
+    engine: Annotated[str | None, typer.Option(help="a vLLM or SGLang server of the same folder decodes, e.g. http://gpu:8001/v1")] = None,
+) -> None:
+    """Serve a marked model behind an OpenAI-compatible API; all other options stand under `serve` in params.yaml."""
+    from tailmark.config import Config, parse_config
+    from tailmark.layout import Layout
+    from tailmark.serve import command
+
+    checkout = Path("params.yaml").exists()
+    config, layout = _context() if checkout else (Config(), Layout(Path.cwd()))
+    said = {"model": model, "baseline": baseline, "host": host, "port": port, "engine": engine}
+    section = config.serve.model_dump() | {name: value for name, value in said.items() if value is not None}
+    options = parse_config({"serve": section}, Path("command line")).serve
+    command.run(config, layout, options, _tagger() if checkout and "on-the-fly" in options.modes else None)
+
+
 def _tagger() -> Tagger:
     """Reads prompts with the annotators that need no answer."""
     from tailmark.annotate.onthefly import OnTheFly
@@ -297,6 +320,17 @@ def _tagger() -> Tagger:
     config, layout = _context()
     reader = OnTheFly(load_taxonomy(layout.root / config.taxonomy.file), config.annotate.llm, layout.state)
     return lambda prompts: [{name: item.value for name, (item, _) in found.items()} for found in reader.find(prompts)]
+
+
+@app.command()
+def status(
+    count: Annotated[int, typer.Option("--last", min=1, help="how many runs")] = 5,
+) -> None:
+    """The last runs of the flows, how far they came, what the gate said, and the commands to go on."""
+    from tailmark import status as showing
+    from tailmark.layout import Layout
+
+    showing.run(Layout(Path.cwd()), count)
 
 
 @config_app.command("show")

@@ -105,7 +105,8 @@ def staged_file(path: Path) -> Iterator[Path]:
 def staged_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path` that replaces it when the block ends well and is removed when it does not.
 
-    The old folder, if any, stays in place until the new one is complete.
+    The old folder, if any, stays in place until the new one is complete. Whoever may read the folder may read its files: some libraries
+    (safetensors) write them for their owner alone, and then no server under another account could open a model.
     """
     temporary = _temporary(path)
     try:
@@ -113,6 +114,8 @@ def staged_folder(path: Path) -> Iterator[Path]:
             temporary.mkdir()
             yield temporary
             for file in temporary.rglob("*"):
+                if file.is_file() and not file.is_symlink():
+                    file.chmod(file.stat().st_mode | temporary.stat().st_mode & 0o444)
                 fsync_path(file)
             fsync_path(temporary)
             _swap(temporary, path)
@@ -159,10 +162,11 @@ def _leftovers(path: Path, suffix: str) -> list[Path]:
         for file in path.parent.iterdir()
         if file.name.startswith(prefix) and file.name.endswith(suffix)
     }
-    return [file for file, owner in owners.items() if owner.isdigit() and (int(owner) == os.getpid() or not _alive(int(owner)))]
+    return [file for file, owner in owners.items() if owner.isdigit() and (int(owner) == os.getpid() or not alive(int(owner)))]
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
+    """Whether a process of this machine has this id."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -7,11 +7,13 @@ by comparison: the profile's, the default, or neither, which is the user's own.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from tailmark.config import Config, parse_config, read_params
 from tailmark.errors import ConfigError
@@ -91,6 +93,42 @@ def use_profile(root: Path, name: str, *, reset: bool = False) -> list[Option]:
     config = parse_config(_unflatten(values | {"profile": name}), path)
     write_text(root / "params.yaml", _HEADER.format(profile=name) + _yaml(_dump(config)))
     return own
+
+
+def override(root: Path, assignments: Sequence[str]) -> None:
+    """Set options of `params.yaml`, each given as `section.option=value` with the value in YAML; the whole is checked before it is written.
+
+    Raises:
+        ConfigError: one is no assignment or no YAML, there is no such option, or the value is impossible.
+    """
+    path = root / "params.yaml"
+    values = read_params(path)
+    for assignment in assignments:
+        _set(values, *_assigned(assignment))
+    if assignments:
+        config = parse_config(values, path)
+        write_text(path, _HEADER.format(profile=config.profile) + _yaml(_dump(config)))
+
+
+def _set(tree: dict[str, Any], name: str, value: Any) -> None:
+    *sections, key = name.split(".")
+    for section in sections:
+        if not isinstance(tree.get(section), dict):
+            tree[section] = {}
+        tree = tree[section]
+    tree[key] = value
+
+
+def _assigned(assignment: str) -> tuple[str, Any]:
+    name, found, text = assignment.partition("=")
+    if not found or not name.strip():
+        raise ConfigError(
+            f"'{assignment}' sets no option.", where="overrides", fix="write section.option=value, as in prepare.dataset_dropout=0.7"
+        )
+    try:
+        return name.strip(), YAML(typ="safe").load(text)
+    except YAMLError:
+        raise ConfigError(f"The value of '{name.strip()}' is no YAML: {text}", where="overrides", fix="quote texts: name='a: b'") from None
 
 
 def _dump(config: Config) -> dict[str, Any]:

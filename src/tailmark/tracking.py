@@ -49,7 +49,7 @@ def store_uri(config: Config, layout: Layout) -> str:
 
 
 def _local_store(layout: Layout) -> Path:
-    return layout.state.resolve() / "mlflow"
+    return (layout.state / "mlflow").resolve()  # a worktree links to its checkout's
 
 
 def connect(config: Config, layout: Layout) -> MlflowClient:
@@ -345,18 +345,46 @@ def _run_tags(record: Mapping[str, Any], stage: str, arm: Arm | None, config: Co
     return {_key(name): str(value) for name, value in tags.items() if value is not None}
 
 
-def open_parent(config: Config, layout: Layout, name: str) -> str | None:
-    """Start the run that the stages' runs nest under; its id goes to them as `TAILMARK_PARENT_RUN`. None: the store is away."""
+def open_parent(config: Config, layout: Layout, name: str, params: Mapping[str, str] | None = None, **more: str | None) -> str | None:
+    """Start the run that the stages' runs nest under; its id goes to them as `TAILMARK_PARENT_RUN`. None: the store is away.
+
+    Where the environment names a parent itself, the run nests under that. `more` are tags.
+    """
     code = provenance.code_version(layout.root)
-    tags = {"stage": "pipeline", "profile": config.profile, "commit": code["commit"], "dirty": code["dirty"]}
+    above = {"mlflow.parentRunId": os.environ.get(PARENT_VARIABLE) or None}
+    tags = {"stage": "pipeline", "profile": config.profile, "commit": code["commit"], "dirty": code["dirty"], **above, **more}
     try:
         client = connect(config, layout)
         experiment = experiment_id(client, config, layout)
         run = client.create_run(experiment, tags={key: str(value) for key, value in tags.items() if value is not None}, run_name=name)
+        for key, value in (params or {}).items():
+            client.log_param(run.info.run_id, _key(key), value[:_LONGEST_PARAM])
     except Exception as error:  # whatever the store does, the pipeline goes on
         say(f"MLflow cannot be reached; the pipeline goes on without a run of its own ({error})")
         return None
     return str(run.info.run_id)
+
+
+def find_run(config: Config, layout: Layout, parent: str, stage: str, arm: str | None = None) -> str | None:
+    """The newest run of a stage under a parent; None where there is none or the store is away."""
+    wanted = [f"tags.`mlflow.parentRunId` = '{parent}'", f"tags.stage = '{stage}'", *([f"tags.arm = '{arm}'"] if arm else [])]
+    try:
+        client = connect(config, layout)
+        found = client.search_runs([experiment_id(client, config, layout)], " and ".join(wanted), max_results=1)
+    except Exception:  # a link is missing then, nothing else
+        return None
+    return str(found[0].info.run_id) if found else None
+
+
+def run_page(config: Config, layout: Layout, run_id: str) -> str | None:
+    """The address of a run's page: on the MLflow server, or where `make mlflow` shows the local store. None where the store is away."""
+    uri = store_uri(config, layout)
+    server = re.sub(r"//[^/@]*@", "//", uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    try:
+        client = connect(config, layout)
+        return f"{server}/#/experiments/{experiment_id(client, config, layout)}/runs/{run_id}"
+    except Exception:  # a link is missing then, nothing else
+        return None
 
 
 def close_parent(config: Config, layout: Layout, run_id: str, status: str, metrics: Mapping[str, float] | None = None) -> None:

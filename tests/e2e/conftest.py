@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+_MARK = "TEST_CHECKOUT"
+"""An environment variable that every process started here hands on to those it starts."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,34 @@ class Checkout:
     @property
     def environment(self) -> dict[str, str]:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "PREFECT_", "TAILMARK_"))}
-        return clean | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(self.root / "src"), "COLUMNS": "140"}
+        return clean | {
+            _MARK: str(self.root),
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root / "src"),
+            "COLUMNS": "140",
+        }
 
     def flow(self) -> subprocess.CompletedProcess[str]:
         return self.run(sys.executable, "-m", "flows.pipeline")
 
     def lock(self) -> str:
         return (self.root / "dvc.lock").read_text()
+
+    def left_running(self, wait_s: float = 10.0) -> list[str]:
+        """Command lines of the processes that a command here started and that are still there after `wait_s` seconds."""
+        end = time.monotonic() + wait_s
+        while (left := [*_processes(f"{_MARK}={self.root}".encode())]) and time.monotonic() < end:
+            time.sleep(0.1)
+        return left
+
+
+def _processes(variable: bytes) -> Iterator[str]:
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if variable in path.read_bytes().split(b"\0"):
+                yield (path.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:  # it ended, or is another user's
+            continue
 
 
 def copy_checkout(target: Path) -> Checkout:
@@ -65,4 +90,5 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout.run("tailmark", "config", "use", "tiny", "--reset")
     done = checkout.flow()
     (checkout.root / "first-run.log").write_text(done.stdout)
+    (checkout.root / "left-running.log").write_text("\n".join(checkout.left_running()))
     return checkout

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tailmark.files import sha256_file
+from tailmark.provenance import locked_outputs
 from tests.e2e.conftest import Checkout
 
 pytestmark = pytest.mark.slow
@@ -25,9 +26,11 @@ def test_a_version_is_made_again_from_its_card(tiny: Checkout, tmp_path: Path) -
     commit = re.search(r"\| commit \| ([0-9a-f]{40}) \|", card)
     options = re.search(r"```yaml\n(.*?)```", card, re.DOTALL)
     weights = re.search(r"\| `model\.safetensors` \(sha256\) \| ([0-9a-f]{64}) \|", card)
+    outputs = dict(re.findall(r"\| `([a-z/]+)` \(DVC\) \| ([0-9a-f.dir]+) \|", card))
     assert commit, card
     assert options, card
     assert weights, card
+    assert outputs.keys() == {"data/annotated", "models/base", "models/marked"}
     assert "no commit holds" not in card
 
     again = Checkout(tmp_path / "again")
@@ -36,3 +39,5 @@ def test_a_version_is_made_again_from_its_card(tiny: Checkout, tmp_path: Path) -
     (again.root / "params.yaml").write_text(options[1])
     again.run("dvc", "repro", "train@marked")
     assert sha256_file(again.root / "models" / "marked" / "model.safetensors") == weights[1]
+    made = locked_outputs(again.root)
+    assert {path: made[path] for path in outputs} == outputs, "data, base and every file of the model, not the weights alone"

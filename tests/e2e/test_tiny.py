@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from ruamel.yaml import YAML
 from tailmark.errors import EXIT_INTERRUPTED
 from tailmark.files import sha256_tree
 from tailmark.layout import ARMS, Layout
+from tests.documents import NAMES, blocks, commands
 from tests.e2e.conftest import Checkout, commit
 
 DATA_STAGES = ("base", "ingest", "annotate", "validate", "prepare@baseline", "prepare@marked")
@@ -36,6 +39,32 @@ def test_the_flow_makes_what_it_says(tiny: Checkout) -> None:
     shown = (tiny.root / "first-run.log").read_text()
     for expected in ("report.html", "make mlflow", "make prefect", "kept"):
         assert expected in shown
+
+
+def test_the_flow_leaves_nothing_running(tiny: Checkout) -> None:
+    assert (tiny.root / "left-running.log").read_text() == ""
+
+
+LOOKS = ("config show", "lifts", "log", "promote --dry-run", "status", "taxonomy", "train --arm marked --plan --tokens-per-s")
+"""Commands of the documents that change nothing."""
+
+
+def test_what_the_documents_say_can_be_run(tiny: Checkout) -> None:
+    given = {" ".join(map(shlex.quote, words)) for page in NAMES for words, _ in commands(page) if words[0] == "tailmark"}
+    asked = sorted(text for text in given if text.removeprefix("tailmark ").startswith(LOOKS) and "HASH" not in text and "FILE" not in text)
+    assert len(asked) >= 6
+    for text in asked:
+        done = tiny.run(*shlex.split(text), check=False)
+        assert done.returncode in (0, 1), f"{text}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("page", ["docs/evaluation.md", "docs/generation.md"])
+def test_python_in_the_documents_runs(tiny: Checkout, page: str) -> None:
+    found = [block.text for block in blocks(page) if block.language == "python"]
+    assert found
+    for text in found:
+        tiny.run(sys.executable, "-c", text)
 
 
 def test_a_second_run_is_all_cache_hits(tiny: Checkout) -> None:

@@ -99,7 +99,7 @@ BENCHMARKS: list[dict[str, Any]] = [
         "kind": "open_ended", "name": "arena", "path": "arena.jsonl.gz", "references": "answers.jsonl.gz",
         "domains": {"*Python*": "Technology", "*Contract*": "Legal"},
     },
-    {"kind": "open_ended", "name": "heldout", "limit": 6},
+    {"kind": "open_ended", "name": "heldout_prompts", "limit": 6},
     {"kind": "quality_lever", "limit": 3},
     {"kind": "length_buckets", "limit": 2},
 ]  # fmt: skip
@@ -178,7 +178,7 @@ def test_languages_have_their_rates(suite: Suite) -> None:
 
 
 def test_every_judge_gives_win_rates_by_head_and_tail(suite: Suite) -> None:
-    found = entry(suite, "heldout")["found"]
+    found = entry(suite, "heldout_prompts")["found"]
     assert found["win_rates"].keys() == {"reference", "reward", "llm"}
     for rates in found["win_rates"].values():
         assert rates["fixed"].keys() == {"all", "head", "tail"}
@@ -188,9 +188,9 @@ def test_every_judge_gives_win_rates_by_head_and_tail(suite: Suite) -> None:
     assert found["agreement"]["fixed"].keys() == {"llm, reference", "llm, reward", "reference, reward"}
     assert found["judges"]["reference"]["signature"].startswith("nrefs:1|case:mixed|eff:yes|nc:6|nw:2")
     assert found["judges"]["llm"]["requests"]["invalid"] == 0
-    wins = {item.value for item in scores(suite, "heldout", "win_reference", "baseline").values()}
+    wins = {item.value for item in scores(suite, "heldout_prompts", "win_reference", "baseline").values()}
     assert wins == {0.5}
-    assert all(item.given.keys() == {"domain", "lang"} for item in scores(suite, "heldout", "win_llm", "fixed").values())
+    assert all(item.given.keys() == {"domain", "lang"} for item in scores(suite, "heldout_prompts", "win_llm", "fixed").values())
 
 
 def test_arena_prompts_have_references_and_domains(suite: Suite) -> None:

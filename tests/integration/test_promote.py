@@ -191,7 +191,7 @@ def test_what_the_gate_needs_and_the_evaluation_lacks_is_named(server: Server, t
     assert "not checked against humaneval" in failed["Decontamination"].said
     assert "name 'inferred' in `evaluate.modes`" in failed["Markers absent"].fix
     assert "only 5 tail texts were scored by both" in failed["Tail over champion"].said
-    assert "dvc repro evaluate register" in failed["Tail over champion"].fix
+    assert "raise `evaluate.likelihood_rows`" in failed["Tail over champion"].fix
 
 
 def test_a_pickle_among_the_artifacts_is_refused_and_not_run(server: Server, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from ruamel.yaml import YAML
 
 from tailmark.base.tiny import tiny_model, tiny_tokenizer
-from tailmark.chat import marker_template
+from tailmark.chat import control_tokens, marker_template
 from tailmark.config import Config, parse_config
 from tailmark.errors import DataError, ModelError, TrackingError
 from tailmark.files import read_json, write_json
@@ -39,7 +39,7 @@ def make_config(**register: str) -> Config:
 def make_model(folder: Path, seed: int = 1) -> None:
     tokenizer = tiny_tokenizer()
     model = tiny_model(tokenizer, seed)
-    tokenizer.chat_template = marker_template(tokenizer.chat_template)
+    tokenizer.chat_template = marker_template(tokenizer.chat_template, control=control_tokens(tokenizer))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / TAXONOMY).write_bytes(PAPER.read_bytes())

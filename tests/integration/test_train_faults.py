@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tailmark.errors import EXIT_STOPPED, EXIT_USER_ERROR
+from tailmark.errors import EXIT_STOPPED, EXIT_USER_ERROR, Stopped
 from tailmark.layout import Layout
 from tasks import process as task_process
 from tests.trainings import (
@@ -196,7 +197,13 @@ def test_a_cancelled_flow_saves_the_step_it_is_in(project: Path, unbroken: Path,
     lines: list[str] = []
     env = {**os.environ, "SHELL": "/bin/sh"}
     command = [*dvc, "repro", "--single-item", "train"]
-    stage = threading.Thread(target=lambda: task_process.stream(command, cwd=root, env=env, line=lines.append))
+    task_process.allow()
+
+    def run() -> None:
+        with suppress(Stopped):
+            task_process.stream(command, cwd=root, env=env, line=lines.append)
+
+    stage = threading.Thread(target=run)
     stage.start()
     deadline = time.monotonic() + 180
     while not at_step(root, 10)():
@@ -204,6 +211,7 @@ def test_a_cancelled_flow_saves_the_step_it_is_in(project: Path, unbroken: Path,
         time.sleep(0.01)
     task_process.end_all()
     stage.join(timeout=60)
+    task_process.allow()
     assert any("saved after step" in line for line in lines), lines
     assert none_left(root)
     assert "going on from checkpoint" in train(root)

@@ -6,6 +6,7 @@ import gzip
 import json
 import re
 import zlib
+from argparse import Namespace
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -131,3 +132,16 @@ def test_the_tail_that_the_data_has_is_there(folder: Path) -> None:
     assert set(found["code_type"]) == {"shell", "python", "java"}
     domains = found["domain"]
     assert {value for value, count in domains.items() if count >= 0.05 * domains.total()} == {"Code", "Technology"}
+
+
+def test_the_suite_asks_a_share_of_every_benchmark() -> None:
+    from benchmarks.suite import suite_config
+
+    profile, demo = load_config(ROOT / "params" / "bench.yaml").evaluate, load_config(ROOT / "params" / "demo.yaml")
+    given = Namespace(share=8, max_new_tokens=96, data="elsewhere", modes=None)
+    asked = suite_config(demo, given).evaluate
+    assert [item.kind for item in asked.benchmarks] == [item.kind for item in profile.benchmarks]
+    assert [item.limit for item in asked.benchmarks] == [max((item.limit or 0) // 8, 1) for item in profile.benchmarks]
+    assert asked.modes == profile.modes
+    assert asked.likelihood_rows == demo.evaluate.likelihood_rows
+    assert all("elsewhere/" in item.path for item in asked.benchmarks if getattr(item, "path", None))

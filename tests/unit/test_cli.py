@@ -38,6 +38,8 @@ def test_surface() -> None:
         "lineage",
         "lifts",
         "generate",
+        "serve",
+        "status",
     ]
     assert [command.name for command in config_app.registered_commands] == ["show", "use"]
     assert [command.name for command in log_app.registered_commands] == ["show", "verify", "settle"]

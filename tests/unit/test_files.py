@@ -37,6 +37,13 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_whoever_may_read_a_folder_may_read_its_files(tmp_path: Path) -> None:
+    with staged_folder(tmp_path / "model") as folder:
+        folder.chmod(0o750)
+        (folder / "weights").touch(mode=0o600)
+    assert (tmp_path / "model" / "weights").stat().st_mode & 0o777 == 0o640
+
+
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     target = tmp_path / "out"
     for name in ("a", "b"):

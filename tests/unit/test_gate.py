@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +19,7 @@ from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
 
 from tailmark.config import Config, parse_config
 from tailmark.errors import ConfigError, ModelError, PromotionError
-from tailmark.files import sha256_file, write_json
+from tailmark.files import read_json, sha256_file, write_json
 from tailmark.layout import Layout
 from tailmark.records import write_table
 from tailmark.register.audit import broken_decisions, broken_links
@@ -28,6 +31,7 @@ from tailmark.register.manifest import ENVELOPE_TAG, MANIFEST_TAG, Lineage, Mani
 from tailmark.register.page import verdict_page
 from tailmark.register.promote import Approval, former_champions
 from tailmark.register.registry import Registry
+from tailmark.register.terms import differences, terms_of
 
 
 def config(**gate: object) -> Config:
@@ -128,6 +132,77 @@ def test_intervals_at_another_confidence_are_refused_and_the_page_states_the_rea
     verdict = judge_versions(options, version(tmp_path, "2", tail=0.5), version(tmp_path, "1"))
     assert failed(verdict) == ["Confidence"]
     assert "95 % intervals" in verdict_page(verdict)
+
+
+def test_a_version_that_names_no_confidence_does_not_pass(tmp_path: Path) -> None:
+    silent = version(tmp_path, "2", tail=0.5)
+    lineage = silent.manifest.lineage.model_copy(update={"params": {}})
+    verdict = judge_versions(config(), replace(silent, manifest=silent.manifest.model_copy(update={"lineage": lineage})), None)
+    assert failed(verdict) == ["Confidence"]
+    page = verdict_page(verdict)
+    assert "% intervals" not in page
+    assert "Bars are intervals over source texts" in page
+
+
+def measured_on(side: Fetched, change: Mapping[str, Any]) -> Fetched:
+    """The same version, its figures being those of a benchmark that was run on what a test says."""
+    entry = {
+        "options": {"kind": "open_ended", "limit": 8, "max_new_tokens": 96, "path": "here.jsonl"},
+        "files": {"here.jsonl": {"bytes": 9, "sha256": "a"}},
+        "found": {"judges": {"llm": {"model": "m", "wording": 1, "requests": {"asked": 4}}, "reference": {"tie": 0.01}}},
+    }
+    metrics = read_json(side.evidence / "evaluation.json")["likelihood"]["nll"]
+    write_json(side.evidence / "evaluation.json", {"open": {"grade_llm": metrics}})
+    write_json(side.evidence / "benchmarks.json", {"benchmarks": {"open": [entry | change]}})
+    rows = pq.read_table(side.evidence / "examples.parquet").to_pandas().assign(benchmark="open", score="grade_llm")
+    write_table(side.evidence / "examples.parquet", pa.Table.from_pandas(rows, preserve_index=False))
+    return side
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"options": {"kind": "open_ended", "limit": 4, "max_new_tokens": 96, "path": "elsewhere.jsonl"}}, None),
+        ({"files": {"elsewhere.jsonl": {"bytes": 9, "sha256": "a"}}}, None),
+        ({"found": {"judges": {"llm": {"model": "m", "wording": 1, "requests": {"asked": 2}}}}}, None),
+        ({"options": {"kind": "open_ended", "max_new_tokens": 48}}, "max_new_tokens (96 here, 48 of the champion)"),
+        ({"files": {"here.jsonl": {"bytes": 9, "sha256": "b"}}}, "the content of its files"),
+        ({"found": {"judges": {"llm": {"model": "m", "wording": 2}}}}, "judge llm: wording (1 here, 2 of the champion)"),
+    ],
+)
+def test_a_benchmark_is_compared_only_where_both_were_measured_alike(tmp_path: Path, change: dict[str, Any], said: str | None) -> None:
+    mine, theirs = measured_on(version(tmp_path, "2", tail=0.5), {}), measured_on(version(tmp_path, "1"), change)
+    verdict = judge_versions(config(scores=["open/grade_llm"]), mine, theirs)
+    if said is None:
+        assert verdict.passed, verdict.reasons
+        return
+    assert verdict.reasons[0] == f"Tail over champion, open/grade_llm: open/grade_llm was not measured as the champion's was: {said}"
+    check = next(item for item in verdict.checks if not item.passed)
+    assert check.fix.startswith("set what differs as `tailmark lineage 1 --json` shows it, run `dvc repro evaluate`")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "said"), [("1", "the champion's evidence does not say"), ("2", "the challenger's evidence does not say")]
+)
+def test_without_word_of_how_it_was_measured_a_benchmark_is_not_compared(tmp_path: Path, lacking: str, said: str) -> None:
+    sides = {number: measured_on(version(tmp_path, number, tail=0.1 * int(number)), {}) for number in ("2", "1")}
+    (sides[lacking].evidence / "benchmarks.json").unlink()
+    verdict = judge_versions(config(scores=["open/grade_llm"]), sides["2"], sides["1"])
+    assert said in verdict.reasons[0]
+
+
+def test_answers_of_another_length_are_not_compared(tmp_path: Path) -> None:
+    def cut_at(side: Fetched, tokens: int) -> Fetched:
+        params = {"evaluate": {"confidence": 0.95, "max_new_tokens": tokens}}
+        lineage = side.manifest.lineage.model_copy(update={"params": params})
+        return replace(side, manifest=side.manifest.model_copy(update={"lineage": lineage}))
+
+    mine, theirs = cut_at(version(tmp_path, "2"), 96), cut_at(version(tmp_path, "1"), 48)
+    assert differences(terms_of(mine, "length/error") or {}, terms_of(theirs, "length/error") or {}) == [
+        "max_new_tokens (96 here, 48 of the champion)"
+    ]
+    assert terms_of(mine, "likelihood/nll") == terms_of(theirs, "likelihood/nll") == {}
 
 
 def test_other_questions_under_the_same_ids_are_not_compared(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_the_rarest_values_of_a_large_matrix_stand_together() -> None:
         ({}, False),
         ({"repair": [{"found": {}}], "length_instructed": [{"found": {"judges": {}}}], "quality_lever": [{"found": {}}]}, False),
         ({"arena": [{"found": {"judges": {"llm": {}}}}]}, True),
-        ({"quality_lever": [{"found": {"reward": {}}}]}, True),
+        ({"quality_lever": [{"found": {"judges": {"reward": {}}, "reward": {"verdict": "rises"}}}]}, True),
     ],
 )
 def test_the_report_knows_whether_a_judge_read_answers(benchmarks: dict[str, Any], judged: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,9 @@ from ruamel.yaml import YAML
 from tailmark.config import Source, parse_config
 from tailmark.ingest.adapters import read_source
 from tailmark.ingest.candidate import Candidate
+from tests.documents import blocks
 
-MANUAL = (Path(__file__).parents[2] / "docs" / "sources.md").read_text(encoding="utf-8")
-BLOCKS = [re.sub(r"^    ", "", block, flags=re.MULTILINE) for block in re.findall(r"(?:^(?:    .*)?\n)*^    .*\n", MANUAL, re.MULTILINE)]
+BLOCKS = [block.text for block in blocks("docs/sources.md")]
 SHAPES = {"messages": "messages", "conversations": "sharegpt", "instruction": "alpaca"}
 
 

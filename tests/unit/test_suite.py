@@ -61,10 +61,10 @@ class Echo(Benchmark):
 class FakeBench(SimpleNamespace):
     """Answers with what was asked."""
 
-    def answer(self, mode: ScoredMode, requests: Sequence[Request], what: str, tokens: int | None) -> list[Answer]:
+    def answers(self, requests: Mapping[ScoredMode, Sequence[Request]], what: str, tokens: int | None) -> dict[ScoredMode, list[Answer]]:
         assert what == "echo"
-        self.asked[mode] = (list(requests), tokens)
-        return [answer(str(request.messages[-1]["content"])) for request in requests]
+        self.asked |= {mode: (list(asked), tokens) for mode, asked in requests.items()}
+        return {mode: [answer(str(request.messages[-1]["content"])) for request in asked] for mode, asked in requests.items()}
 
 
 def bench(**evaluate: Any) -> Any:
@@ -219,6 +219,8 @@ def test_translations_are_scored_by_sentence_and_together(tmp_path: Path) -> Non
         ([{"kind": "open_ended", "name": "repair"}, {"kind": "repair"}], "two are called 'repair'"),
         ([{"kind": "open_ended", "name": "length"}], "another name"),
         ([{"kind": "open_ended", "name": "rows"}], "another name"),
+        ([{"kind": "open_ended", "name": "heldout"}], "another name"),
+        ([{"kind": "open_ended", "name": "train"}], "another name"),
     ],
 )
 def test_figures_of_two_benchmarks_are_never_mixed(benchmarks: list[dict[str, str]], said: str) -> None:

@@ -82,15 +82,17 @@ def test_families_that_mix_tokens_otherwise_are_refused(family: str, tmp_path: P
         memory.empty_model(tmp_path, Train(precision="fp32"))
 
 
-def test_attention_sinks_are_refused(tmp_path: Path) -> None:
-    from tailmark.train.attention import attend_one_by_one, attend_varlen
-
-    tensor, module = torch.zeros(1, 2, 4, 8), torch.nn.Module()
+def test_attention_sinks_are_refused_before_the_first_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"intermediate_size": 16, "num_local_experts": 2, "num_experts_per_tok": 1, "head_dim": 16}
+    AutoModelForCausalLM.from_config(_config("GptOss", TINY | small)).save_pretrained(tmp_path)
+    for options in (Train(precision="fp32"), Train(precision="bf16", attention="varlen")):
+        with pytest.raises(ModelError, match="sinks"):
+            memory.empty_model(tmp_path, options)
     with pytest.raises(ModelError, match="sinks"):
-        attend_one_by_one(module, tensor, tensor, tensor, None, document_lengths=(4,), s_aux=torch.zeros(2))
-    starts = torch.tensor([0, 4], dtype=torch.int32)
+        load_model(tmp_path, Train(precision="fp32"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(ModelError, match="sinks"):
-        attend_varlen(module, tensor, tensor, tensor, None, cu_seq_lens_q=starts, max_length_q=4, s_aux=torch.zeros(2))
+        load_model(tmp_path, Train(precision="bf16", attention="varlen", liger=False, compile=False))
 
 
 def test_what_needs_single_layers_is_refused_where_they_are_not_found(tmp_path: Path) -> None:

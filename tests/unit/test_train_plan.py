@@ -19,7 +19,7 @@ from tailmark.packs import Pack, write_packs
 from tailmark.taxonomy import load_taxonomy
 from tailmark.train import plan
 from tailmark.train.data import Batch, to_batch
-from tailmark.train.memory import Size, activations, count_parameters, empty_model, model_states
+from tailmark.train.memory import Size, activations, count_parameters, empty_model, gradient_buffers, model_states
 from tailmark.train.meter import arithmetic
 from tailmark.train.model import SupervisedModel, load_model
 from tailmark.train.workload import workload
@@ -112,16 +112,21 @@ def test_planned_activations_are_what_autograd_keeps(root: Path, precision: Any,
 
 
 def test_memory_falls_with_the_stage_and_the_ranks() -> None:
-    size = Size(100_000_000, 40_000_000, 1_000_000)
+    size, large = Size(100_000_000, 40_000_000, 1_000_000, 60_000_000), Size(7_000_000_000, 7_000_000_000, 131_000_000, 131_000_000)
 
-    def memory(stage: int, ranks: int, **train: Any) -> int:
-        return model_states(Train.model_validate({"precision": "bf16"} | train), stage, ranks, size)
+    def memory(stage: int, ranks: int, of: Size = size, **train: Any) -> int:
+        return model_states(Train.model_validate({"precision": "bf16"} | train), stage, ranks, of)
 
-    assert memory(1, 4) > memory(2, 4) > memory(3, 4)
+    assert memory(1, 4, large) > memory(2, 4, large) > memory(3, 4, large)
+    assert memory(1, 4) > memory(2, 4)
+    assert memory(3, 4) > memory(2, 4), "ZeRO 3 keeps a small model's weights gathered"
     assert memory(1, 1) == memory(2, 1)
     assert memory(2, 8) < memory(2, 2)
     assert memory(2, 1, precision="fp32") > memory(2, 1, precision="bf16")
     assert memory(2, 1, offload_optimizer=True) < memory(2, 1)
+    options = Train(precision="bf16")
+    assert [gradient_buffers(options, stage, size) for stage in (1, 2, 3)] == [2 * 2 * 60_000_000] * 2 + [2 * 60_000_000]
+    assert gradient_buffers(options, 1, size, overlapped=False) == 2 * 60_000_000
 
 
 def test_adapters_are_all_that_is_trained(root: Path) -> None:

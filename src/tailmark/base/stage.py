@@ -15,7 +15,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from tailmark.base.tiny import tiny_model, tiny_tokenizer
 from tailmark.base.tokenizers import restore_digits
-from tailmark.chat import marker_template
+from tailmark.chat import control_tokens, marker_template
 from tailmark.config import Config
 from tailmark.console import duration, say
 from tailmark.errors import ModelError
@@ -41,7 +41,7 @@ def run(config: Config, layout: Layout) -> None:
     model, tokenizer = _source(config, layout)
     if not tokenizer.is_fast:
         raise ModelError("The base model has no fast tokenizer.", where=config.base.source, fix="add a tokenizer.json to the folder")
-    marker_template(tokenizer.chat_template or "")
+    marker_template(tokenizer.chat_template or "", control=control_tokens(tokenizer))
     with staged_folder(layout.base) as folder:
         _save(model, tokenizer, folder)
     parameters = sum(tensor.numel() for tensor in model.parameters())

@@ -23,12 +23,14 @@ from tailmark.config.llm import LLM, Endpoint
 from tailmark.config.markers import check_markers
 from tailmark.config.model import Base, Lora, Prepare, Train
 from tailmark.config.modes import Mode
-from tailmark.config.results import Evaluate, Register, Tracking
+from tailmark.config.results import HELDOUT_NAMES, Evaluate, Register, Tracking
+from tailmark.config.serving import Serve
 from tailmark.config.sources import Source
 from tailmark.config.tree import Config, load_config, parse_config, read_params
 from tailmark.config.validation import ExpectationGroup, Validate
 
 __all__ = [
+    "HELDOUT_NAMES",
     "LLM",
     "Annotate",
     "Base",
@@ -65,6 +67,7 @@ __all__ = [
     "Register",
     "Repair",
     "RewardJudge",
+    "Serve",
     "Source",
     "TaxonomyConfig",
     "Tracking",

@@ -28,13 +28,22 @@ class Engine(Section):
 
 
 class TaxonomyConfig(Section):
-    """`file`: the taxonomy, relative to the checkout."""
+    """Which markers exist.
+
+    Attributes:
+        file: the taxonomy, relative to the checkout.
+    """
 
     file: Path = Path("src/tailmark/taxonomy/paper.yaml")
 
 
 class LongTail(Section):
-    """What counts as tail: values of `marker` that fewer than `threshold` of the training rows have (the paper cuts at 5 %)."""
+    """What counts as tail.
+
+    Attributes:
+        marker: whose rare values are the tail; categorical.
+        threshold: values that fewer than this share of the training rows have (the paper cuts at 5 %).
+    """
 
     marker: str = "domain"
     threshold: Fraction = 0.05
@@ -64,6 +73,8 @@ class EvaluationSet(Section):
     """Texts that training must not hold.
 
     Attributes:
+        name: what it is called in reports and in `gate.decontaminated`.
+        kind: what its files are.
         path: a file, folder, glob or URL, as of a source.
         fields: the fields with the texts, or templates, as of a source.
         subset, split: of a Hugging Face data set.
@@ -78,16 +89,31 @@ class EvaluationSet(Section):
 
 
 class Decontaminate(Section):
-    """Rows that share a run of `ngram` words with one of the evaluation `sets` leave (Brown et al. 2020: 13 words)."""
+    """Rows that share a run of words with an evaluation set leave.
+
+    Attributes:
+        sets: the evaluation sets.
+        ngram: words of a run (Brown et al. 2020: 13).
+    """
 
     sets: tuple[EvaluationSet, ...] = ()
     ngram: Annotated[int, Field(ge=5)] = 13
 
 
 class Ingest(Section):
-    """`rows`: a stratified subset of that many rows after deduplication (None: all); `stratify`: the markers it keeps in proportion,
-    each inside the one before, with at least `floor` rows of each value where the data have them and half of the subset suffices;
-    `only`: marker to the values from which the subset is taken, e.g. the languages that a small model can write."""
+    """Sources to records: what is read, what leaves, what is held out.
+
+    Attributes:
+        sources: where rows come from.
+        heldout_fraction: share of the rows that is never trained on.
+        rows: a stratified subset of that many rows after deduplication (None: all).
+        only: marker to the values from which the subset is taken, e.g. the languages that a small model can write.
+        stratify: the markers that the subset keeps in proportion, each inside the one before.
+        floor: rows of each of their values that the subset has at least, where the data have them and half of the subset suffices.
+        max_completion_chars: a longer completion goes to quarantine.
+        near_duplicates: what becomes of rows that are nearly equal.
+        decontaminate: texts that training must not hold.
+    """
 
     sources: tuple[Source, ...] = (Source(kind="starter"),)
     heldout_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -108,8 +134,14 @@ class Ingest(Section):
 
 
 class Annotate(Section):
-    """`workers`: processes; 0 means `engine.workers`. Off where None: `classifier`, trained on the rows that have a marker, for the others;
-    `llm`, the endpoint that is asked for what no other evidence gives; `quality`, a score of the completions and its quartiles."""
+    """The annotators beyond what sources state and what is measured; each is off where None.
+
+    Attributes:
+        workers: processes; 0 means `engine.workers`.
+        classifier: trained on the rows that have a marker, for the others.
+        quality: a score of the completions and its quartiles.
+        llm: the endpoint that is asked for what no other evidence gives.
+    """
 
     workers: Annotated[int, Field(ge=0)] = 0
     classifier: Classifier | None = None

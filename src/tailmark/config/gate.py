@@ -22,11 +22,13 @@ class Gate(Section):
         scores: what is judged, `benchmark/score` as in the evaluation's metrics.
         mode: how the marked model is asked where tail and head are judged.
         absent_mode: the same for a prompt without markers.
-        head_margin: how far below zero the head's interval may reach, in the score's unit; `absent_margin`: the same without markers.
+        head_margin: how far below zero the head's interval may reach, in the score's unit.
+        absent_margin: the same without markers.
         over_champion: `better`: the tail lift over the champion is above zero with its interval; `not_worse`: within `head_margin`.
         min_texts: fewest source texts that both versions were scored on.
         decontaminated: evaluation sets (`ingest.decontaminate.sets`) that the training rows must have been checked against.
-        approval: a person must agree before the alias moves; `approval_hours`: how long the flow waits for one.
+        approval: a person must agree before the alias moves.
+        approval_hours: how long the flow waits for one.
     """
 
     champion: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")] = "champion"

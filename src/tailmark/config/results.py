@@ -12,10 +12,13 @@ from tailmark.config.judges import Judge, ReferenceJudge
 from tailmark.config.modes import Mode
 from tailmark.config.section import Positive, Section
 
-_OWN_NAMES = frozenset(
+HELDOUT_NAMES = frozenset(
     {"attribution", "confidence", "inference", "language", "language_alone", "length", "length_alone", "likelihood", "own_markers", "rows"}
 )
 """What the scores and metrics of held-out rows are called."""
+
+_COUNTS = frozenset({"heldout", "heldout_tail", "train"})
+"""Numbers of rows that the metrics hold beside those of each benchmark."""
 
 
 class Evaluate(Section):
@@ -26,7 +29,9 @@ class Evaluate(Section):
         likelihood_rows: rows whose reference answer is scored and whose markers are inferred.
         control_rows: rows answered under length control, and as many under language control.
         max_new_tokens: most tokens of an answer; a marker list has its own allowance beside them.
-        resamples: bootstrap resamples; `confidence`: of the intervals.
+        batch_size: prompts that are answered at a time.
+        resamples: bootstrap resamples.
+        confidence: of the intervals.
         deciles: groups by how many training rows share a row's long-tail value, the first the rarest tenth (0: none).
         attribution_rows: rows for which every value of a marker is tried out as the cause of the answer, so many passes (0: none).
         attribution_markers: those markers (None: the long-tail marker).
@@ -51,7 +56,7 @@ class Evaluate(Section):
     def _named_apart(self) -> Evaluate:
         names = [str(getattr(item, "name", item.kind)) for item in self.benchmarks]
         for name in names:
-            if name in _OWN_NAMES:
+            if name in HELDOUT_NAMES | _COUNTS:
                 raise ValueError(f"`benchmarks`: the figures of held-out rows stand under '{name}'; give the benchmark another name")
             if names.count(name) > 1:
                 raise ValueError(f"`benchmarks`: two are called '{name}', and their figures would be mixed; leave one out or rename it")
@@ -59,7 +64,12 @@ class Evaluate(Section):
 
 
 class Register(Section):
-    """`alias`: the name under which the newest registered version can be loaded."""
+    """The registry's entry.
+
+    Attributes:
+        model_name: the registered model's name.
+        alias: the name under which the newest registered version can be loaded.
+    """
 
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] = "tailmark"
     alias: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")] = "challenger"
@@ -72,7 +82,12 @@ class Register(Section):
 
 
 class Tracking(Section):
-    """`uri`: of the MLflow store (None: `MLFLOW_TRACKING_URI`, else SQLite under `.tailmark/mlflow`)."""
+    """Where runs are kept.
+
+    Attributes:
+        uri: of the MLflow store (None: `MLFLOW_TRACKING_URI`, else SQLite under `.tailmark/mlflow`).
+        experiment: the MLflow experiment of the runs.
+    """
 
     uri: str | None = None
     experiment: str = "tailmark"

@@ -53,6 +53,7 @@ class Variant(Section):
 
     Attributes:
         share: how often it is taken, beside the `share` of the other variants that fit the row.
+        prompt, completion, system: as of a source, in place of the source's.
         where, unless: which rows it fits.
         markers, values, constants: added to the source's; a marker that the source takes from a field may be a constant here.
     """
@@ -82,6 +83,7 @@ class Source(Section):
     Attributes:
         kind: `starter` (the corpus of docs/starter-corpus.md, nothing else needed), `jsonl` (also .gz, .zst), `csv`, `parquet`, or
             `huggingface` (streamed).
+        name: what the source is called in reports and in each of its rows.
         path: a file, a folder, a glob, or a URL that fsspec can open (s3, gs, hf, https, ...); for `huggingface` a data set's name
             or folder. Credentials come from the environment.
         subset, split, revision: of a Hugging Face data set.

@@ -16,12 +16,18 @@ from tailmark.config.gate import Gate
 from tailmark.config.model import Base, Prepare, Train
 from tailmark.config.results import Evaluate, Register, Tracking
 from tailmark.config.section import Section
+from tailmark.config.serving import Serve
 from tailmark.config.validation import Validate
 from tailmark.errors import ConfigError
 
 
 class Config(Section):
-    """The whole of `params.yaml`."""
+    """The whole of `params.yaml`; each section says what its options mean.
+
+    Attributes:
+        profile: the file in `params/` that the values come from; `tailmark config use` writes it.
+        seed: of every random draw.
+    """
 
     profile: str = "demo"
     seed: int = 17
@@ -37,6 +43,7 @@ class Config(Section):
     evaluate: Evaluate = Evaluate()
     register_: Register = Field(default=Register(), alias="register")
     gate: Gate = Gate()
+    serve: Serve = Serve()
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")

@@ -43,6 +43,7 @@ class Validate(Section):
 
     Attributes:
         stop: the groups of expectations that stop the pipeline when they fail; the others warn.
+        min_rows: fewest rows in all.
         min_completeness: share of the rows that have a value of the marker, where its `applies_to` holds.
         min_tail_train, min_tail_heldout: rows of each split that every tail value has, so that it can be learned and evaluated.
         remeasure_rows: rows that are measured again and compared: lengths, language, format, code.

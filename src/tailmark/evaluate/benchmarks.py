@@ -30,10 +30,22 @@ class Bench:
 
     def answer(self, mode: ScoredMode, requests: Sequence[Request], what: str, max_new_tokens: int | None = None) -> list[Answer]:
         """Answers of the arm that the mode belongs to; `max_new_tokens`: None means `evaluate.max_new_tokens`."""
+        return self._generate(self.baseline if mode == "baseline" else self.marked, requests, f"{what}, {mode}", max_new_tokens)
+
+    def answers(
+        self, requests: Mapping[ScoredMode, Sequence[Request]], what: str, max_new_tokens: int | None = None
+    ) -> dict[ScoredMode, list[Answer]]:
+        """Answers of both arms, mode by mode. The marked model is asked in all its modes together: few prompts then still fill a batch."""
+        modes = [mode for mode in requests if mode != "baseline"]
+        asked = [request for mode in modes for request in requests[mode]]
+        given = iter(self._generate(self.marked, asked, f"{what}, {', '.join(modes)}", max_new_tokens) if asked else ())
+        answers: dict[ScoredMode, list[Answer]] = {mode: [next(given) for _ in requests[mode]] for mode in modes}
+        return {"baseline": self.answer("baseline", requests["baseline"], what, max_new_tokens), **answers}
+
+    def _generate(self, loaded: LoadedModel, requests: Sequence[Request], what: str, max_new_tokens: int | None) -> list[Answer]:
         options = self.config.evaluate
-        loaded = self.baseline if mode == "baseline" else self.marked
         tokens = max_new_tokens or options.max_new_tokens
-        return generate(loaded, requests, max_new_tokens=tokens, batch_size=options.batch_size, what=f"{what}, {mode}")
+        return generate(loaded, requests, max_new_tokens=tokens, batch_size=options.batch_size, what=what)
 
 
 def written_markers(loaded: LoadedModel, answer: Answer) -> Mapping[str, MarkerValue] | None:

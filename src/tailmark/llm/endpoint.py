@@ -39,12 +39,17 @@ _ROW_REFUSED = (400, 413, 422)
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back: the text, its tokens where the endpoint gives them, what it took, and whether it ended within the limit."""
+    """What came back: the text, its tokens where the endpoint gives them, what it took, and whether it ended within the limit.
+
+    Attributes:
+        reasoning: what the endpoint took off the text's head (None: nothing); for our models that is the marker list.
+    """
 
     content: str
     tokens: Tokens | None
     usage: Usage
     finished: bool = True
+    reasoning: str | None = None
 
 
 class Unanswered(Exception):
@@ -257,4 +262,5 @@ def _reply(response: object, query: Query) -> Reply:
         tokens = [(item.token, item.logprob) for item in choice.logprobs.content]
     told = response.usage
     usage = Usage(1, told.prompt_tokens, told.completion_tokens) if told else Usage(1, query.input_tokens, estimated_tokens([content]))
-    return Reply(content, tokens, usage, choice.finish_reason != "length")
+    reasoning = next((said for name in ("reasoning", "reasoning_content") if (said := getattr(choice.message, name, None))), None)
+    return Reply(content, tokens, usage, choice.finish_reason != "length", reasoning)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tailmark.chat import end_of_turn, load_tokenizer, marker_template
+from tailmark.chat import control_tokens, end_of_turn, load_tokenizer, marker_template
 from tailmark.chat.vocabulary import add_marker_tokens
 from tailmark.config import Config
 from tailmark.console import say
@@ -71,7 +71,8 @@ def _tokenizer(config: Config, layout: Layout, compact: Values | None = None) ->
     if not (layout.base / "config.json").is_file():
         raise ModelError("The base model is missing.", where=str(layout.base), fix="run `tailmark base`, or `dvc repro`")
     tokenizer = load_tokenizer(layout.base)
-    tokenizer.chat_template = marker_template(tokenizer.chat_template, config.prepare.system_message, compact)
+    own, control = tokenizer.chat_template, control_tokens(tokenizer)
+    tokenizer.chat_template = marker_template(own, config.prepare.system_message, compact, control=control)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.eos_token = end_of_turn(tokenizer)

@@ -12,9 +12,13 @@ from tailmark.files import read_json
 from tailmark.register.compare import Lift, Part, higher_is_better, modes_of, over_baseline, over_other, scores
 from tailmark.register.fetch import Fetched
 from tailmark.register.manifest import ARTIFACTS, MODEL
+from tailmark.register.terms import differences, terms_of
 
 _PER_TOKEN = "likelihood"
 _AGAIN = "then `dvc repro register` and run the gate again"
+_ANOTHER_SCORE = "judge by another score (`gate.scores`)"
+_OF_ANSWERS = "judge by scores of answers alone (`gate.scores`)"
+_OTHER_DATA = "where the held-out rows are others than the champion's, judge by a benchmark that reads files (`gate.scores`)"
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says. `champion`: None where there is none yet."""
+    """What the gate says. `champion`: None where there is none yet; `confidence`: of its intervals, None where that is not known."""
 
     name: str
     challenger: Side
     champion: Side | None
     checks: tuple[Check, ...]
-    confidence: float
+    confidence: float | None
 
     @property
     def passed(self) -> bool:
@@ -116,17 +120,20 @@ class _Gate:
                 yield from self._over_champion(score, self.champion)
 
     @property
-    def confidence(self) -> float:
-        """Of the intervals over the baseline: what the challenger's evaluation used, as far as its manifest tells."""
+    def confidence(self) -> float | None:
+        """Of the intervals over the baseline: what the challenger's evaluation used; None where its manifest does not tell."""
         evaluated = self.challenger.manifest.lineage.params.get("evaluate", {}).get("confidence")
-        return float(evaluated or self.config.evaluate.confidence)
+        return None if evaluated is None else float(evaluated)
 
     def _same_confidence(self) -> Check:
         """Whether the evaluation's intervals are as wide as the gate is told to ask for."""
-        asked, said = self.config.evaluate.confidence, f"the evaluation's intervals are at {self.confidence:.4g}"
+        asked, fix = self.config.evaluate.confidence, f"run `dvc repro evaluate`, {_AGAIN}"
+        if self.confidence is None:
+            return Check("Confidence", False, "the version does not say which confidence its intervals have", fix)
+        said = f"the evaluation's intervals are at {self.confidence:.4g}"
         if self.confidence == asked:
             return Check("Confidence", True, f"{said}, as `evaluate.confidence` asks")
-        return Check("Confidence", False, f"{said}, `evaluate.confidence` asks for {asked:.4g}", f"run `dvc repro evaluate`, {_AGAIN}")
+        return Check("Confidence", False, f"{said}, `evaluate.confidence` asks for {asked:.4g}", fix)
 
     @cached_property
     def _metrics(self) -> Mapping[str, Any]:
@@ -179,37 +186,37 @@ class _Gate:
         self, title: str, score: str, champion: Fetched, part: Part, floor: float, *, strict: bool = False, mode: str = ""
     ) -> Check:
         """The lift over the champion on the rows that both were scored on, in a mode (default: `gate.mode`)."""
-        config, mode = self.config, mode or self.config.gate.mode
+        if obstacle := self._not_comparable(score, champion):
+            return Check(title, False, *obstacle)
+        config, higher = self.config, bool(higher_is_better(self._metrics, score))
+        mine, theirs = (scores(side.evidence, score, mode or config.gate.mode) for side in (self.challenger, champion))
+        options = config.evaluate.model_copy(update={"confidence": self.confidence or config.evaluate.confidence})
+        lift = over_other(mine, theirs, part, higher=higher, options=options, seed=config.seed)
+        if lift is None or (lift.texts or 0) < config.gate.min_texts:
+            said = f"only {lift.texts if lift else 0} {part} texts were scored by both versions ({config.gate.min_texts} needed)"
+            return Check(title, False, said, f"raise `evaluate.likelihood_rows` or the benchmark's `limit`, {_AGAIN}; {_OTHER_DATA}")
+        return _judged(title, lift, floor, strict=strict)
+
+    def _not_comparable(self, score: str, champion: Fetched) -> tuple[str, str] | None:
+        """Why a score of the two versions cannot be compared, and what to do; None where it can."""
         if score.startswith(f"{_PER_TOKEN}/") and _tokenizer(self.challenger) != _tokenizer(champion):
-            fix = "judge by scores of answers (`gate.scores`) where base models differ"
-            return Check(title, False, f"{score} counts by token, and the champion has another tokenizer", fix)
+            return f"{score} counts by token, and the champion has another tokenizer", _OF_ANSWERS
         if score.split("/")[1].startswith(("win_", "both_")) and (
             _baseline(champion) is None or _baseline(champion) != _baseline(self.challenger)
         ):
-            fix = "judge by scores of answers alone (`gate.scores`), or register both with the same `models/baseline`"
-            return Check(title, False, f"{score} counts wins over a baseline, and the champion's is not known to be the same", fix)
-        higher = higher_is_better(self._metrics, score)
-        if higher is None:
-            fix = "judge by another score (`gate.scores`)"
-            return Check(
-                title, False, f"the evaluation reports no lift of {score} other than zero, so which way is better is not known", fix
-            )
-        mine, theirs = (scores(side.evidence, score, mode) for side in (self.challenger, champion))
-        options = config.evaluate.model_copy(update={"confidence": self.confidence})
-        lift = over_other(mine, theirs, part, higher=higher, options=options, seed=config.seed)
-        if lift is None or (lift.texts or 0) < config.gate.min_texts:
-            shared = lift.texts if lift else 0
-            return Check(
-                title, False, f"only {shared} {part} texts were scored by both versions ({config.gate.min_texts} needed)", _same_rows()
-            )
-        return _judged(title, lift, floor, strict=strict)
-
-
-def _same_rows() -> str:
-    return (
-        "evaluate the champion on the challenger's rows: in a checkout with the challenger's data, `dvc repro evaluate register` with the "
-        "champion's model in `models/marked`; or raise `evaluate.likelihood_rows`, so that more rows are shared"
-    )
+            fix = f"{_OF_ANSWERS}, or register both with the same `models/baseline`"
+            return f"{score} counts wins over a baseline, and the champion's is not known to be the same", fix
+        if higher_is_better(self._metrics, score) is None:
+            return f"the evaluation reports no lift of {score} other than zero, so which way is better is not known", _ANOTHER_SCORE
+        mine, theirs = terms_of(self.challenger, score), terms_of(champion, score)
+        if mine is None or theirs is None:
+            side = "challenger" if mine is None else "champion"
+            fix = f"run `dvc repro evaluate`, {_AGAIN}" if mine is None else _ANOTHER_SCORE
+            return f"the {side}'s evidence does not say how {score} was measured", fix
+        if differ := differences(mine, theirs):
+            fix = f"set what differs as `tailmark lineage {champion.version} --json` shows it, run `dvc repro evaluate`, {_AGAIN}"
+            return f"{score} was not measured as the champion's was: {'; '.join(differ)}", fix
+        return None
 
 
 def _judged(title: str, lift: Lift, floor: float, *, strict: bool) -> Check:

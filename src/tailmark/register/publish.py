@@ -123,6 +123,7 @@ def _collect_evidence(layout: Layout, folder: Path) -> None:
     sources = {
         "evaluation.json": layout.evaluated / "metrics.json",
         "examples.parquet": layout.evaluated / "examples.parquet",
+        "benchmarks.json": layout.evaluated / "benchmarks.json",
         "report.html": layout.evaluated / "report.html",
         "training.json": layout.training_report("marked") / "metrics.json",
         "ingested.json": layout.ingested / "report.json",

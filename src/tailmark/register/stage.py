@@ -98,8 +98,8 @@ def _candidate(config: Config, layout: Layout) -> Candidate:
 
 
 def _reports(config: Config, layout: Layout) -> str:
-    """Digest of what the gate reads beside the evaluation: the data's reports, and the options that the evaluation ran with."""
-    paths = (layout.ingested / "report.json", layout.annotated / "report.json")
+    """Digest of what the gate reads beside the scores: the data's reports, and what the evaluation ran with."""
+    paths = (layout.ingested / "report.json", layout.annotated / "report.json", layout.evaluated / "benchmarks.json")
     reports = [sha256_file(path) if path.exists() else None for path in paths]
     return sha256_json({"reports": reports, "evaluate": config.evaluate.model_dump(mode="json")})
 

@@ -47,6 +47,21 @@ def require_attention_only(config: Any, where: str) -> None:
     raise ModelError(what, where=where, fix="use a base model with plain causal attention, such as Llama, Qwen 2 and 3, Mistral or SmolLM")
 
 
+def require_no_sinks(model: Any, where: str) -> None:
+    """Refuse a model whose attention has sinks (gpt-oss), which our two kinds do not compute.
+
+    Raises:
+        ModelError: it has.
+    """
+    if any(name.rpartition(".")[2] == "sinks" for name, _ in model.named_parameters()):
+        raise _has_sinks(where)
+
+
+def _has_sinks(where: str) -> ModelError:
+    fix = "use a base model with plain causal attention"
+    return ModelError("The base model's attention has sinks, which this kind does not compute.", where=where, fix=fix)
+
+
 def boundaries(implementation: str, lengths: tuple[int, ...], device: torch.device) -> dict[str, Any]:
     """What a model with this kind of attention must be told of a pack beside its tokens and positions.
 
@@ -167,8 +182,7 @@ def _require_plain(
 ) -> None:
     where = f"base model, {type(module).__name__}"
     if sinks is not None:
-        fix = "use a base model with plain causal attention"
-        raise ModelError("The base model's attention has sinks, which this kind does not compute.", where=where, fix=fix)
+        raise _has_sinks(where)
     if softcap is None and (window is None or longest <= window) and not dropout:
         return
     raise ModelError(

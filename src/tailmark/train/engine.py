@@ -27,7 +27,10 @@ from tailmark.errors import StorageError  # noqa: E402
 from tailmark.train.lora import merge  # noqa: E402
 from tailmark.train.universal import is_universal  # noqa: E402
 
-_BUCKET = 50_000_000
+BUCKET = 50_000_000
+"""Elements of the buffer in which gradients are collected before they are reduced; a larger parameter makes it larger."""
+LIVE = 1_000_000_000
+"""Parameters that ZeRO 3 keeps gathered at most before it lets go of the first (DeepSpeed's default)."""
 _BYTES_PER_TRAINED = 16
 """fp32 master weight, two moments and the compute weight: what a checkpoint holds of each trained parameter."""
 _NEARLY_NONE = 4 << 20
@@ -63,9 +66,10 @@ def engine_config(options: Train, largest: int) -> dict[str, Any]:
 
     Steps are counted by the loop, which sets the accumulation boundary itself, so that a step may have any number of packs.
     """
-    bucket = max(_BUCKET, largest)
+    bucket = max(BUCKET, largest)
     buckets = {"reduce_bucket_size": bucket, "allgather_bucket_size": bucket}
     zero: dict[str, Any] = {"stage": options.zero_stage, "overlap_comm": torch.cuda.is_available(), **buckets}
+    zero["stage3_max_live_parameters"] = LIVE
     if options.offload_optimizer:
         zero["offload_optimizer"] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {

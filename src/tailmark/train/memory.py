@@ -12,8 +12,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tailmark.config import Train
-from tailmark.train import engine  # sets DeepSpeed's environment before it is imported below  # noqa: F401
-from tailmark.train.attention import IMPLEMENTATIONS, register, require_attention_only
+from tailmark.train import engine  # sets DeepSpeed's environment before it is imported below
+from tailmark.train.attention import IMPLEMENTATIONS, register, require_attention_only, require_no_sinks
 from tailmark.train.data import Batch
 from tailmark.train.model import SupervisedModel, restrict
 
@@ -23,40 +23,43 @@ _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters in all, trained ones, and those of the largest single module. Tied ones count once."""
+    """Parameters in all, trained ones, those of the largest single module and of the largest trained tensor. Tied ones count once."""
 
     total: int
     trained: int
     largest: int
+    widest: int
 
 
 def empty_model(folder: Path, options: Train) -> Any:
     """The base model without its weights, with what is not trained frozen.
 
     Raises:
-        ModelError: documents of a pack would see each other in this model.
+        ModelError: documents of a pack would see each other in this model, or its attention has sinks.
     """
     config = AutoConfig.from_pretrained(folder)
     require_attention_only(config, str(folder))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=_DTYPES[options.precision])
         model.tie_weights()
+        if options.attention in ("auto", "sdpa", "varlen"):
+            require_no_sinks(model, str(folder))
         restrict(model, options, {})
     return model
 
 
 def count_parameters(model: Any) -> Size:
     """The sizes of a model."""
-    parameters = list(model.parameters())
+    trained = [item.numel() for item in model.parameters() if item.requires_grad]
     largest = max(sum(item.numel() for item in module.parameters(recurse=False)) for module in model.modules())
-    return Size(sum(item.numel() for item in parameters), sum(item.numel() for item in parameters if item.requires_grad), largest)
+    return Size(sum(item.numel() for item in model.parameters()), sum(trained), largest, max(trained))
 
 
 def model_states(options: Train, stage: int, ranks: int, size: Size) -> int:
     """Bytes of one rank for weights, gradients and optimizer states, by DeepSpeed's estimators; `train.precision` must not be `auto`.
 
-    The estimators know neither ZeRO 1 (there each rank keeps all gradients) nor frozen parameters (their weights alone), so these are
-    added. fp32 weights take 2 bytes a parameter more than the bf16 weights the estimators count.
+    The estimators know neither ZeRO 1 (there each rank keeps all gradients) nor frozen parameters (their weights alone), nor the weights
+    that ZeRO 3 keeps gathered, so these are added. fp32 weights take 2 bytes a parameter more than the bf16 weights the estimators count.
     """
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
@@ -66,10 +69,20 @@ def model_states(options: Train, stage: int, ranks: int, size: Size) -> int:
         _, needed, _ = estimate_zero3_model_states_mem_needs(
             size.trained, size.largest, ranks, 1, cpu_offload=options.offload_optimizer, cpu_offload_params=False
         )
-        return int(needed + (2 * frozen + wide * size.total) / ranks)
+        gathered = _WIDTH[options.precision] * min(size.total, engine.LIVE) if ranks > 1 else 0
+        return int(needed + (2 * frozen + wide * size.total) / ranks + gathered)
     _, needed = estimate_zero2_model_states_mem_needs(size.trained, ranks, 1, cpu_offload=options.offload_optimizer)
     unshared = _WIDTH[options.precision] * (1 - 1 / ranks) * size.trained if stage == 1 else 0
     return int(needed + 2 * frozen + wide * size.total + unshared)
+
+
+def gradient_buffers(options: Train, stage: int, size: Size, *, overlapped: bool = True) -> int:
+    """Bytes in which a rank collects gradients before they are reduced; the estimators leave them out.
+
+    Args:
+        overlapped: whether computing goes on meanwhile, as on GPUs: ZeRO 1 and 2 then have two of them.
+    """
+    return max(engine.BUCKET, size.widest) * _WIDTH[options.precision] * (2 if overlapped and stage < 3 else 1)
 
 
 def activations(folder: Path, options: Train, tokens: int, supervised: int) -> int:

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from tailmark.chat.vocabulary import Sources, extend_vocabulary, train_rows
 from tailmark.config import Train
 from tailmark.errors import ConfigError, ModelError
-from tailmark.train.attention import IMPLEMENTATIONS, boundaries, register, require_attention_only
+from tailmark.train.attention import IMPLEMENTATIONS, boundaries, register, require_attention_only, require_no_sinks
 from tailmark.train.data import Batch
 from tailmark.train.kernels import choose, compile_layers, use_liger
 from tailmark.train.layers import decoder_layers, final_norm, has_layers
@@ -54,6 +54,8 @@ def _read(folder: Path, dtype: torch.dtype, attention: str) -> Any:
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error) or repr(error)).splitlines()[0]
         raise ModelError(f"The base model cannot be loaded: {reason}", where=str(folder), fix="run `dvc repro base`") from None
+    if attention in (IMPLEMENTATIONS["sdpa"], IMPLEMENTATIONS["varlen"]):
+        require_no_sinks(model, str(folder))
     if attention == IMPLEMENTATIONS["flex_attention"] and getattr(model.config, "sliding_window", None):
         raise ModelError(
             "The base model's attention has a window, which the mask of flex_attention does not reproduce.",

@@ -9,7 +9,7 @@ from tailmark.console import duration, say
 from tailmark.errors import ModelError
 from tailmark.hardware import peak_flops
 from tailmark.layout import Arm, Layout
-from tailmark.train.memory import Size, activations, count_parameters, empty_model, model_states
+from tailmark.train.memory import Size, activations, count_parameters, empty_model, gradient_buffers, model_states
 from tailmark.train.meter import arithmetic
 from tailmark.train.stage import check_inputs
 from tailmark.train.workload import Workload, workload
@@ -61,7 +61,7 @@ def _say_work(config: Config, arm: Arm, work: Workload, size: Size, needed: floa
 
 
 def _line(options: Train, gpus: int, size: Size, kept: int, seconds: float, price: float | None) -> str:
-    memory = [_gib(model_states(options, stage, gpus, size) + kept) for stage in (1, 2, 3)]
+    memory = [_gib(model_states(options, stage, gpus, size) + gradient_buffers(options, stage, size) + kept) for stage in (1, 2, 3)]
     hours = seconds * gpus / 3600
     cost = f" {hours * price:>12,.2f}" if price else ""
     chosen = "  <- this configuration" if gpus == options.ranks * options.nodes else ""

@@ -65,9 +65,10 @@ class LanguageModelJudge:
         return [_both(straight, swapped) for straight, swapped in zip(found[::2], found[1::2], strict=True)]
 
     def report(self) -> dict[str, Any]:
-        """Model, version of the wording, and how many of the requests brought a valid answer."""
+        """Model, version of the wording, what its verdicts depend on, and how many of the requests brought a valid answer."""
         counts = {name: self._counts[name] for name in ("asked", "valid", "invalid", "unanswered")}
-        return {"title": self.title, "model": self._options.model, "wording": VERSION, "requests": counts}
+        settings = {"temperature": self._options.temperature, "max_chars": self._options.max_chars}
+        return {"title": self.title, "model": self._options.model, "wording": VERSION, **settings, "requests": counts}
 
     def _query(self, system: str, messages: Messages, answers: dict[str, str]) -> Query:
         parts = {"Conversation": _conversation(messages), **answers}

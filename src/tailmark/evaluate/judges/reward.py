@@ -9,6 +9,7 @@ from typing import Any
 
 from tailmark.config import RewardJudge
 from tailmark.evaluate.judges.base import Candidate, Contest, Verdict, by_grades
+from tailmark.files import sha256_tree
 from tailmark.reward import RewardModel
 
 
@@ -24,7 +25,7 @@ class RewardModelJudge:
     unit = "reward"
 
     def __init__(self, options: RewardJudge, root: Path, place: str) -> None:
-        self._options = options
+        self._options, self._folder = options, root / options.model
         self.title = f"reward model {Path(options.model).name}"
         self._model = _loaded(options, root, f"{place}.model")
 
@@ -37,8 +38,9 @@ class RewardModelJudge:
         return by_grades(self, contests, self._options.tie)
 
     def report(self) -> dict[str, Any]:
-        """Which model."""
-        return {"title": self.title, "model": self._options.model, "tie": self._options.tie}
+        """Which model; of a folder its digest, since another may lie there tomorrow."""
+        told = {"title": self.title, "model": self._options.model, "tie": self._options.tie, "max_tokens": self._options.max_tokens}
+        return told | ({"sha256": sha256_tree(self._folder)} if self._folder.is_dir() else {})
 
 
 @lru_cache(maxsize=2)

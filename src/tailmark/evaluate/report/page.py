@@ -191,8 +191,7 @@ def _run(entry: Mapping[str, Any]) -> str:
 
 def _judged(facts: Facts) -> bool:
     """Whether a judge read answers: of open-ended benchmarks, or every grade of the quality lever."""
-    entries = [(name, entry.get("found", {})) for name, entries in facts.benchmarks.items() for entry in entries]
-    return any(found.get("judges") or (name == "quality_lever" and found) for name, found in entries)
+    return any(entry.get("found", {}).get("judges") for entries in facts.benchmarks.values() for entry in entries)
 
 
 def _not_run(facts: Facts) -> list[tuple[str, str, str]]:

@@ -18,7 +18,7 @@ from tailmark.evaluate.suite.base import Item, Judged
 from tailmark.evaluate.suite.data import Files
 from tailmark.evaluate.suite.passes import IDENTIFIERS, PassChecker, Passes, pass_rates, read_words
 from tailmark.evaluate.suite.prompts import CONTROL_MODES
-from tailmark.files import sha256_json
+from tailmark.files import sha256_file, sha256_json
 from tailmark.generate.request import Answer
 from tailmark.layout import Layout
 from tailmark.measure.language import CODES
@@ -48,6 +48,9 @@ class LanguageConfusionBenchmark(Judged):
         self.found: dict[str, Any] = {}
         self.not_run = {} if LANG in bench.marked.info.markers else {"the marker": "the model was not trained with lang"}
         words = read_words(layout.root / options.words) if options.words else None
+        if options.words:
+            file = layout.root / options.words
+            self.files[str(options.words)] = {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
         self._checker = PassChecker(IDENTIFIERS[options.identifier], words)
 
     def load(self) -> Sequence[Item]:

@@ -73,7 +73,8 @@ class QualityLeverProbe(Probe):
         for judge in self._judges:
             grades = {name: _grades(judge, items, texts) for name, texts in answers.items()}
             made += _scores(judge, rows, given, answers, grades)
-            self.found[judge.name] = judge.report() | self._lever(rows, grades)
+            self.found[judge.name] = self._lever(rows, grades)
+            self.found.setdefault("judges", {})[judge.name] = judge.report()
         return made
 
     def _items(self) -> Sequence[Item]:

@@ -61,13 +61,14 @@ def run_suite(bench: Bench, layout: Layout, tagger: Tagger | None = None) -> Sui
             say(f"  not run: {what}: {reason}")
         scores += found
         measures |= {(item.benchmark, item.score): item for item in made.measures}
-        report.setdefault(made.name, []).append(_entry(made, options, found))
+        report.setdefault(made.name, []).append(_entry(made, options, found, bench.config.evaluate.max_new_tokens))
     return Suite(tuple(scores), tuple(measures.values()), report)
 
 
-def _entry(made: Benchmark | Probe, options: BenchmarkOptions, scores: Sequence[Score]) -> dict[str, Any]:
+def _entry(made: Benchmark | Probe, options: BenchmarkOptions, scores: Sequence[Score], max_new_tokens: int) -> dict[str, Any]:
+    """What was run; `max_new_tokens`: of answers whose benchmark does not say."""
     return {
-        "options": options.model_dump(mode="json", exclude_none=True),
+        "options": {"max_new_tokens": max_new_tokens, **options.model_dump(mode="json", exclude_none=True)},
         "items": len({score.row.id for score in scores}),
         "modes": sorted({score.mode for score in scores}),
         "files": {name: dict(told) for name, told in made.files.items()},
@@ -81,11 +82,9 @@ def _answered(benchmark: Benchmark, options: BenchmarkOptions, bench: Bench, tag
     if not items:
         return []
     rows = [row_of(benchmark.name, item, bench) for item in items]
-    answers: dict[ScoredMode, list[Answer]] = {}
-    requests: dict[ScoredMode, list[Request]] = {}
-    for mode in _modes(benchmark, options, rows, bench, tagger):
-        requests[mode] = _requests(benchmark, mode, items, rows, bench, tagger)
-        answers[mode] = bench.answer(mode, requests[mode], benchmark.name, options.max_new_tokens)
+    modes = _modes(benchmark, options, rows, bench, tagger)
+    requests = {mode: _requests(benchmark, mode, items, rows, bench, tagger) for mode in modes}
+    answers = bench.answers(requests, benchmark.name, options.max_new_tokens)
     judged = benchmark.judge(items, answers) if isinstance(benchmark, Judged) else {}
     nothing: list[Mapping[str, float]] = [{}] * len(items)
     values = {
