@@ -18,12 +18,11 @@ from prefect.runtime import flow_run
 from flows.guard import guarded
 from flows.members import DONE, KEPT, States, compare, run_members
 from flows.naming import current_name, new_name
-from tailmark import runs
+from tailmark import runs, tracking
 from tailmark.config import load_config
 from tailmark.console import say
 from tailmark.errors import StageFailed
 from tailmark.layout import Layout
-from tailmark.tracking import start_run
 from tasks import process
 from tasks.parameters import AS_COMMITTED, Count, Hours, Profile, Request, Retries, Uncommitted
 from tasks.record import recorded
@@ -86,7 +85,8 @@ def _sweep(file: str, request: Request, concurrency: int) -> States:
     config, layout, name = load_config(home / "params.yaml"), Layout(home), current_name()
     facts = {"commit": commit, "profile": profile, "percent": f"{100 * config.evaluate.confidence:g}"}
     record = runs.begin(layout, "sweep", name, profile=profile, commit=commit, prefect_run=flow_run.get_id(), again=_again(file))
-    with recorded(record, home), start_run(f"sweep-{spec.name}", config=config, layout=layout, stage="sweep") as tracked:
+    tracking.prepare(config, layout)
+    with recorded(record, home), tracking.start_run(f"sweep-{spec.name}", config=config, layout=layout, stage="sweep") as tracked:
         record.update(mlflow_run=tracked.run_id)
         states = run_members(wanted, request, concurrency, tracked.run_id, record)
         page = compare(spec, wanted, states, facts, home, tracked)

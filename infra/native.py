@@ -154,9 +154,9 @@ class Server:
         (home / "nginx.conf").write_text(
             f"{who}daemon off;\npid {home}/nginx.pid;\nerror_log {home}/error.log;\nevents {{}}\nhttp {{\n{http}}}\n", encoding="utf-8"
         )
-        self.processes.start(
-            "proxy", [find_program("nginx"), "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf")], self.base
-        )
+        (home / "nginx.pid").unlink(missing_ok=True)  # of one that was killed
+        command = [find_program("nginx"), "-p", str(home), "-e", str(home / "error.log"), "-c", str(home / "nginx.conf")]
+        self.processes.start("proxy", command, self.base)
         self.processes.wait("proxy", (home / "nginx.pid").exists)
 
     def service(self, name: str, port: str, health: str, environment: Mapping[str, str]) -> None:

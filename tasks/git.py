@@ -9,6 +9,9 @@ from pathlib import Path
 
 from tailmark.errors import ConfigError, StageFailed
 
+_NEVER = (".dvc/config.local", ".tailmark")
+"""What holds credentials, and what is a run's own: not committed in a repository that does not ignore them either."""
+
 _AUTHOR = ("-c", "user.name=tailmark", "-c", "user.email=tailmark@localhost")
 
 
@@ -63,15 +66,21 @@ def snapshot(root: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git(root, "read-tree", "HEAD", env=env)
-        git(root, "add", "--all", env=env)
+        git(root, "add", "--all", "--", *_all(root), env=env)
         tree = git(root, "write-tree", env=env)
     return git(root, *author(root), "commit-tree", tree, "-p", "HEAD", "-m", "Uncommitted changes that a run was started with")
 
 
+def _all(root: Path) -> list[str]:
+    """Pathspecs of all that may be committed. (Git refuses to leave out by name what it ignores anyway.)"""
+    open_ = [name for name in _NEVER if subprocess.run(["git", "check-ignore", "-q", name], cwd=root, check=False).returncode != 0]
+    return [".", *(f":!{name}" for name in open_)]
+
+
 def commit_all(root: Path, message: str) -> bool:
     """Commit whatever differs from the last commit; returns whether anything did."""
-    git(root, "add", "--all")
-    if not git(root, "status", "--porcelain"):
+    git(root, "add", "--all", "--", *_all(root))
+    if not git(root, "diff", "--cached", "--name-only"):
         return False
     git(root, *author(root), "-c", "commit.gpgsign=false", "commit", "--quiet", "--no-verify", "-m", message)
     return True

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,7 +105,7 @@ def _only_run(state: Path) -> Iterator[None]:
 def worktree(request: Request, name: str) -> Iterator[Workspace]:
     """A worktree on the branch `tailmark/<name>`, removed when the block ends; what was made until then is committed on the branch.
 
-    A branch that would hold nothing new is removed too, and so is one with only the options of a run that failed before it made anything.
+    The branch of a run that failed before it made anything is removed too.
 
     Raises:
         ConfigError: there is no such revision, profile or option, or the tree has changes and the request refuses them.
@@ -116,13 +116,13 @@ def worktree(request: Request, name: str) -> Iterator[Workspace]:
     root, branch = Layout(home).state / "worktrees" / name, branch_of(name)
     root.parent.mkdir(parents=True, exist_ok=True)
     git.git(home, "worktree", "add", "--quiet", "-B", branch, str(root), start)
-    empty = start
+    empty: str | None = start
     try:
         _share(home, root)
         empty = _set_options(root, request, name)
         _bring_data(root)
         yield Workspace(root, home, branch, empty)
-        empty = start
+        empty = None
     finally:
         _leave(home, root, branch, empty)
 
@@ -184,7 +184,8 @@ def _clear_up(home: Path) -> None:
     for record in runs.last_runs(Layout(home)):
         root = Layout(home).state / "worktrees" / record.name
         if record.gone and root.exists():
-            _leave(home, root, branch_of(record.name), record.commit or "")
+            with suppress(StageFailed, OSError):  # another run clears up at the same time
+                _leave(home, root, branch_of(record.name), record.commit)
 
 
 def _bring_data(root: Path) -> None:
@@ -194,7 +195,7 @@ def _bring_data(root: Path) -> None:
         subprocess.run(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
 
-def _leave(home: Path, root: Path, branch: str, empty: str) -> None:
+def _leave(home: Path, root: Path, branch: str, empty: str | None) -> None:
     """Commit what was made, and take the worktree away; the branch too, where it is at the commit `empty`."""
     try:
         git.commit_all(root, f"What {branch.removeprefix('tailmark/')} made")

@@ -28,7 +28,8 @@ class RunRecord(BaseModel):
         process, host: who runs it.
         commit, branch: what it runs from, and where the result is committed.
         profile, overrides: what it was asked for.
-        stages: how each stage went, in the order of their start: running, ran, restored, unchanged, failed.
+        stages: how each stage went: running, ran, restored, unchanged, failed.
+        last: the stage that was heard of last.
         seconds: wall time of those that ran.
         error: the first line of what went wrong.
         again: the command that goes on with it.
@@ -52,6 +53,7 @@ class RunRecord(BaseModel):
     profile: str | None = None
     overrides: tuple[str, ...] = ()
     stages: dict[str, str] = {}
+    last: str | None = None
     seconds: dict[str, float] = {}
     error: str | None = None
     again: str | None = None
@@ -67,8 +69,8 @@ class RunRecord(BaseModel):
 
     @property
     def stage(self) -> str | None:
-        """The stage that started last."""
-        return next(reversed(self.stages), None)
+        """The stage that failed, else the one that was heard of last."""
+        return next((name for name, outcome in self.stages.items() if outcome == "failed"), self.last)
 
 
 class RunFile:
@@ -87,7 +89,7 @@ class RunFile:
     def stage(self, name: str, outcome: str, seconds: float | None = None) -> None:
         """Note how a stage goes."""
         times = {} if seconds is None else {name: seconds}
-        self.update(stages={**self.record.stages, name: outcome}, seconds={**self.record.seconds, **times})
+        self.update(last=name, stages={**self.record.stages, name: outcome}, seconds={**self.record.seconds, **times})
 
     def end(self, state: State, error: str | None = None) -> None:
         """Note how the run ended."""

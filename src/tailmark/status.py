@@ -112,6 +112,5 @@ def _short(path: Path, root: Path) -> str:
 
 def _say_commands(wanted: list[tuple[str, str]]) -> None:
     say("\nNext:")
-    width = max(len(command) for command, _ in wanted)
     for command, reason in dict(wanted).items():
-        say(f"  {command:<{width}}  {reason}")
+        say(f"  {command}\n      {reason}")

@@ -34,6 +34,7 @@ _FLUSH_S = 30.0
 _LONGEST_WAIT_S = 30.0
 _SYSTEM_S = 10.0
 _MOST_METRICS, _MOST_PARAMS, _LONGEST_PARAM, _LONGEST_TAG = 1000, 100, 6000, 5000
+_CREDENTIALS = re.compile(r"//[^/@\s]*@")
 _NOT_IN_A_KEY = re.compile(r"[^/\w.\- :]")
 _REFUSED = (400, 403, 404, 422)
 _KILLED = (KeyboardInterrupt, Stopped)
@@ -82,10 +83,18 @@ def experiment_id(client: MlflowClient, config: Config, layout: Layout) -> str:
     if found.lifecycle_stage != "active":
         raise TrackingError(
             f"The experiment '{name}' was deleted.",
-            where=store_uri(config, layout),
+            where=_hidden(store_uri(config, layout)),
             fix=f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or name another one in `tracking.experiment`",
         )
     return found.experiment_id
+
+
+def prepare(config: Config, layout: Layout) -> None:
+    """Make the store and the experiment now, where there are none, so that runs that open at the same time find them."""
+    try:
+        experiment_id(connect(config, layout), config, layout)
+    except Exception as error:  # whatever the store does, what was asked for goes on
+        say(f"MLflow cannot be reached ({_hidden(str(error))})")
 
 
 @dataclass
@@ -238,7 +247,8 @@ class Run:
         if not self._warned:
             self._warned = True
             reason = str(error).strip().splitlines() or [type(error).__name__]
-            say(f"  MLflow cannot be reached; the stage goes on and tries again ({store_uri(self.config, self.layout)}: {reason[0][:200]})")
+            told = _hidden(f"{store_uri(self.config, self.layout)}: {reason[0][:200]}")
+            say(f"  MLflow cannot be reached; the stage goes on and tries again ({told})")
 
     def _keep_unsent(self) -> None:
         left = [*self._refused, *self._pending]
@@ -360,7 +370,7 @@ def open_parent(config: Config, layout: Layout, name: str, params: Mapping[str, 
         for key, value in (params or {}).items():
             client.log_param(run.info.run_id, _key(key), value[:_LONGEST_PARAM])
     except Exception as error:  # whatever the store does, the pipeline goes on
-        say(f"MLflow cannot be reached; the pipeline goes on without a run of its own ({error})")
+        say(f"MLflow cannot be reached; the pipeline goes on without a run of its own ({_hidden(str(error))})")
         return None
     return str(run.info.run_id)
 
@@ -379,7 +389,7 @@ def find_run(config: Config, layout: Layout, parent: str, stage: str, arm: str |
 def run_page(config: Config, layout: Layout, run_id: str) -> str | None:
     """The address of a run's page: on the MLflow server, or where `make mlflow` shows the local store. None where the store is away."""
     uri = store_uri(config, layout)
-    server = re.sub(r"//[^/@]*@", "//", uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
+    server = _CREDENTIALS.sub("//", uri).rstrip("/") if uri.startswith("http") else "http://127.0.0.1:5000"
     try:
         client = connect(config, layout)
         return f"{server}/#/experiments/{experiment_id(client, config, layout)}/runs/{run_id}"
@@ -402,7 +412,12 @@ def close_parent(config: Config, layout: Layout, run_id: str, status: str, metri
             client.set_terminated(orphan.info.run_id, "KILLED")
         client.set_terminated(run_id, status)
     except Exception as error:  # whatever the store does, the pipeline goes on
-        say(f"MLflow cannot be reached; the pipeline's run stays open there ({error})")
+        say(f"MLflow cannot be reached; the pipeline's run stays open there ({_hidden(str(error))})")
+
+
+def _hidden(text: str) -> str:
+    """A text without the accounts and passwords of the addresses in it."""
+    return _CREDENTIALS.sub("//***@", text)
 
 
 def _key(name: str) -> str:

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tailmark import runs
+from tailmark import runs, tracking
+from tailmark.config import load_config
 from tailmark.errors import ConfigError, StageFailed, Stopped
 from tailmark.layout import Layout
 from tailmark.profiles import use_profile
@@ -106,6 +108,21 @@ def test_a_worktree_shares_what_runs_go_on_from(home: Path) -> None:
     assert git(home, "status", "--porcelain") == ""
 
 
+def test_credentials_are_not_committed_though_git_would_take_them(home: Path) -> None:
+    (home / ".dvc" / ".gitignore").unlink()
+    (home / ".gitignore").unlink()
+    git(home, "add", "-A", "--", ".", ":!.tailmark", ":!.dvc/tmp", ":!.dvc/cache")
+    git(home, "commit", "-q", "-m", "ignores nothing")
+    subprocess.run([sys.executable, "-m", "dvc", "remote", "add", "--local", "store", "webdavs://example.org/x"], cwd=home, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "remote", "modify", "--local", "store", "password", "sesame"], cwd=home, check=True)
+    held = start_commit(home, "HEAD", "include")
+    with worktree(request(home, overrides=("seed=5",), uncommitted="include"), "run-1") as place:
+        assert "sesame" in (place.root / ".dvc" / "config.local").read_text()
+    for commit in (held, "tailmark/run-1"):
+        names = git(home, "ls-tree", "-r", "--name-only", commit).splitlines()
+        assert not [name for name in names if name.startswith(".tailmark") or name == ".dvc/config.local"]
+
+
 @pytest.mark.parametrize("asked", [{"overrides": ["sed=5"]}, {"profile": "no-such"}, {"overrides": ["prepare.epochs=0"]}])
 def test_what_cannot_be_asked_for_leaves_nothing(home: Path, asked: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="fix:"), worktree(request(home, **asked), "run-1"):
@@ -128,6 +145,8 @@ def test_the_worktree_of_a_killed_run_is_cleared_up_by_the_next(home: Path) -> N
     with worktree(request(home), "next") as other:
         assert [path.name for path in other.root.parent.iterdir()] == ["next"]
     assert git(home, "show", "tailmark/killed:dvc.lock") == "schema: '2.0'"
+    with suppress(OSError):  # its folder is gone
+        killed.__exit__(None, None, None)
 
 
 def test_a_checkout_takes_one_run_and_no_other_options(home: Path) -> None:
@@ -137,6 +156,23 @@ def test_a_checkout_takes_one_run_and_no_other_options(home: Path) -> None:
         pass
     with checkout(request(home)) as place:
         assert (place.root, place.home, place.branch) == (home, home, None)
+
+
+def test_a_store_that_is_away_is_named_without_its_password(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:sesame@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    config, layout = load_config(home / "params.yaml"), Layout(home)
+    assert tracking.open_parent(config, layout, "run-1") is None
+    tracking.prepare(config, layout)
+    tracking.close_parent(config, layout, "0" * 32, "FAILED")
+    with tracking.start_run("ingest", config=config, layout=layout, stage="ingest"):
+        pass
+    shown = capsys.readouterr().out
+    assert shown.count("MLflow cannot be reached") >= 4
+    assert "***@127.0.0.1:9" in shown
+    assert "sesame" not in shown
 
 
 def test_outputs_are_read_by_branch(home: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_run_whose_process_is_gone_was_killed(tmp_path: Path, capsys: pytest.C
     file.update(process=GONE)
     text = shown(Layout(tmp_path), capsys)
     assert "was killed in train@marked" in text
-    assert "python -m flows.pipeline --worktree  goes on from what is complete" in " ".join(text.split("\n")).replace("   ", "  ")
+    assert "  python -m flows.pipeline --worktree\n      goes on from what is complete" in text
 
 
 def test_a_run_on_another_machine_is_not_called_killed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +69,7 @@ def test_a_run_on_another_machine_is_not_called_killed(tmp_path: Path, capsys: p
 def test_a_failed_run_says_where_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = begin(Layout(tmp_path))
     file.stage("validate", "failed")
+    file.stage("prepare@marked", "ran", 2.0)
     file.end("failed", "Stage 'validate' failed (exit code 2)")
     text = shown(Layout(tmp_path), capsys)
     assert "failed in validate" in text
@@ -79,7 +80,7 @@ def test_a_failed_run_says_where_and_why(tmp_path: Path, capsys: pytest.CaptureF
     ("failed", "said", "command"),
     [
         (None, "not judged yet", "tailmark promote 3 --dry-run"),
-        ((), "passes the gate", "tailmark promote 3  "),
+        ((), "passes the gate", "tailmark promote 3\n"),
         (("head over baseline",), "does not pass the gate: head over baseline", "tailmark promote 3 --dry-run"),
     ],
 )
