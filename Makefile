@@ -38,7 +38,7 @@ slow: .venv/installed  ## the tests that take minutes, and those in a browser: t
 	@python -m pytest tests/integration/test_playground.py
 
 # vLLM needs another FastAPI than Prefect does; torch's companions that come with it are for GPUs and end its import.
-.venv-vllm/installed: requirements-vllm.txt .venv/installed
+.venv-vllm/installed: requirements-vllm.txt | .venv/installed
 	@echo "Installing vLLM's CPU build into .venv-vllm (3 GB, about 4 min) ..."
 	@python -m venv --clear .venv-vllm
 	@.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --requirement requirements-vllm.txt
@@ -96,9 +96,9 @@ prefect: .venv/installed  ## open the flow runs at http://127.0.0.1:4200
 secrets:  ## infra/.env with random secrets, a certificate and the file of accounts, for a server of your own (docs/deploy.md)
 	@infra/secrets.sh
 
-server: .venv/installed  ## the services of infra/compose.yaml on this machine, without containers
+server: .venv/installed  ## the services of infra/compose.yaml on this machine, without containers (ARGS: --serve, --stores-only)
 	@pip install --quiet --constraint constraints.txt --requirement requirements-server.txt
-	@python -m infra.native
+	@python -m infra.native $(ARGS)
 
 deploy: .venv/installed  ## the deployments of prefect.yaml on the server at PREFECT_API_URL (POOL, SCHEDULE, CHECKOUT)
 	@TAILMARK_POOL="$(or $(POOL),$(TAILMARK_POOL))" TAILMARK_SCHEDULE="$(or $(SCHEDULE),$(TAILMARK_SCHEDULE))" \

@@ -4,26 +4,28 @@
 
 The models and all options but benchmarks and modes are those of the checkout (after `make demo`: of the demo), and so are the scores of the
 held-out rows, which its evaluation has measured already. Its own `reports/evaluate` stays as it is: the result goes to `--out`. `--share 8`
-asks an eighth of the items that the bench profile asks, and `--max-new-tokens` cuts answers shorter.
+asks an eighth of the items that the bench profile asks, and `--max-new-tokens` cuts answers shorter. The result is written after each
+benchmark, and a run that was ended goes on with the next.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tailmark.config import HELDOUT_NAMES, Config, load_config, read_params
+from tailmark.config import HELDOUT_NAMES, BenchmarkOptions, Config, load_config, read_params
 from tailmark.console import duration, say
 from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.scores import Score
 from tailmark.evaluate.stage import SCORES, facts_of, load_bench, write_results
 from tailmark.evaluate.store import read_scores, write_scores
-from tailmark.evaluate.suite.runner import run_suite
+from tailmark.evaluate.suite.runner import NOTHING, Suite, run_suite
 from tailmark.files import staged_folder
 from tailmark.layout import Layout
 from tailmark.provenance import code_version, hardware
@@ -59,6 +61,42 @@ def measured(layout: Layout, bench: Bench) -> list[Score]:
     return [item for item in scores if item.benchmark in HELDOUT_NAMES]
 
 
+def kept(out: Path, bench: Bench) -> Suite:
+    """What an earlier run of the same models left, which was ended before all benchmarks were through."""
+    if not (out / SCORES).exists():
+        return NOTHING
+    scores, facts = read_scores(out / SCORES)
+    if facts.provenance != facts_of(bench).provenance:
+        return NOTHING
+    return Suite(tuple(item for item in scores if item.benchmark not in HELDOUT_NAMES), facts.measures, facts.benchmarks)
+
+
+def asked_already(options: BenchmarkOptions, suite: Suite) -> bool:
+    """Whether this benchmark ran with these options."""
+    told = options.model_dump(mode="json", exclude_none=True)
+    return any(entry["options"] == told for entries in suite.report.values() for entry in entries)
+
+
+def only(bench: Bench, options: BenchmarkOptions) -> Bench:
+    """The bench with one benchmark."""
+    evaluate = bench.config.evaluate.model_copy(update={"benchmarks": (options,)})
+    return replace(bench, config=bench.config.model_copy(update={"evaluate": evaluate}))
+
+
+def together(one: Suite, other: Suite) -> Suite:
+    """Both; what `other` ran anew is no longer in `one`."""
+    scores = [item for item in one.scores if item.benchmark not in other.report]
+    measures = [item for item in one.measures if item.benchmark not in other.report]
+    return Suite((*scores, *other.scores), (*measures, *other.measures), {**one.report, **other.report})
+
+
+def write(out: Path, bench: Bench, heldout: Sequence[Score], suite: Suite) -> None:
+    """Everything there is so far."""
+    with staged_folder(out) as folder:
+        write_scores(folder / SCORES, [*heldout, *suite.scores], facts_of(bench, suite))
+        write_results(folder, bench.config)
+
+
 def main() -> None:
     """Evaluate and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -76,13 +114,12 @@ def main() -> None:
     started, layout = time.monotonic(), Layout(given.root.resolve())
     config = suite_config(load_config(layout.root / "params.yaml"), given)
     bench = load_bench(config, layout)
-    heldout = measured(layout, bench)
-    suite = run_suite(bench, layout)
-    scores = [*heldout, *suite.scores]
-    with staged_folder(given.out) as folder:
-        write_scores(folder / SCORES, scores, facts_of(bench, suite))
-        write_results(folder, config)
-    say(f"{len(scores):,} scores in {duration(time.monotonic() - started)}. Report: {given.out / 'report.html'}")
+    heldout, suite = measured(layout, bench), kept(given.out, bench)
+    for options in config.evaluate.benchmarks:
+        if not asked_already(options, suite):
+            suite = together(suite, run_suite(only(bench, options), layout))
+            write(given.out, bench, heldout, suite)
+    say(f"{len(suite.scores):,} scores in {duration(time.monotonic() - started)}. Report: {given.out / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def test_ingest_survives_kills(checkout: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3_600)
+@pytest.mark.timeout(7_200)
 def test_every_data_stage_survives_twenty_kills(checkout: Path) -> None:
     make_base(checkout)
     for number, stage in enumerate(OUTPUTS):

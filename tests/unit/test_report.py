@@ -49,6 +49,15 @@ def test_sentences_follow_the_interval(values: tuple[float, float, float], readi
     assert words in first[1]
 
 
+def test_what_further_benchmarks_leave_open_is_told_together_and_what_they_decide_alone() -> None:
+    def row(number: int, low: float = -0.1) -> LiftRow:
+        return LiftRow("open", f"s{number}", f"Score {number}", "all", "fixed", "x", 1, 2, 0.1, low, 0.2, 9)
+
+    shown = [verdict.sentences([row(0, 0.05), *(row(number) for number in range(1, last))], {"inference": {}}, 0.95) for last in (5, 6)]
+    assert [[reading for reading, _ in item] for item in shown] == [["better", *["unclear"] * 4, "note"], ["better", "unclear", "note"]]
+    assert shown[1][1][1].startswith("Too close to call in 5 further comparisons, in the table below: Score 1; Score 2;")
+
+
 def test_the_headline_counts_and_leaves_the_control_out() -> None:
     rows = lift_table(metrics(inferred=(0.2, 0.1, 0.3), fixed=(-0.2, -0.3, -0.1), wrong=(-1, -2, -0.5)))
     assert verdict.headline(rows) == "Of 2 comparisons with its baseline, the marked model is better in 1 and worse in 1."

@@ -27,6 +27,9 @@ _SUBJECT = {
 _TOLD = frozenset({"likelihood", "length", "length_alone", "language", "language_alone"})
 """Benchmarks whose scores `_SUBJECT` puts into words."""
 
+_FEW = 4
+"""Undecided comparisons of further benchmarks that are told one by one."""
+
 _ALONE = {"length_alone": "Told the length by the marker alone", "language_alone": "Told the language by the marker alone"}
 
 
@@ -54,12 +57,26 @@ def _listed(parts: Sequence[str]) -> str:
 def sentences(rows: Sequence[LiftRow], metrics: dict[str, Any], confidence: float) -> list[tuple[str, str]]:
     """(verdict, sentence) for every main lift, what rose first; then the tail, the control, and what the model inferred."""
     counted = [row for row in rows if row.slice == "all" and row.mode != "wrong"]
-    order = ("better", "worse", "unclear")
-    found = sorted(((row.verdict, _sentence(row)) for row in counted), key=lambda item: order.index(item[0]))
+    order, undecided = ("better", "worse", "unclear"), _undecided(counted)
+    told = [row for row in counted if row not in undecided]
+    found = sorted(((row.verdict, _sentence(row)) for row in told), key=lambda item: order.index(item[0]))
+    if undecided:
+        titles = dict.fromkeys(row.title for row in undecided)
+        found.append(("unclear", f"Too close to call in {len(undecided)} further comparisons, in the table below: {'; '.join(titles)}."))
     found += [*_together(counted, confidence), *_tail(rows, metrics)]
     found += [("control", _control(row)) for row in rows if row.slice == "all" and row.mode == "wrong" and row.score == "nll"]
     compared = {row.score for row in rows if row.benchmark == "own_markers"}
     return [*found, *_inferred(metrics, compared, confidence)]
+
+
+def _undecided(rows: Sequence[LiftRow]) -> list[LiftRow]:
+    """What a benchmark that options name left open, where that is so much that it would hide what is decided."""
+    found = [row for row in rows if row.verdict == "unclear" and not _worded(row)]
+    return found if len(found) > _FEW else []
+
+
+def _worded(row: LiftRow) -> bool:
+    return row.benchmark in ("own_markers", "attribution") or (row.benchmark in _TOLD and row.score in _SUBJECT)
 
 
 def _together(rows: Sequence[LiftRow], confidence: float) -> list[tuple[str, str]]:
@@ -98,7 +115,7 @@ def _range(row: LiftRow) -> str:
 def _sentence(row: LiftRow) -> str:
     if row.benchmark in ("own_markers", "attribution"):
         return _own_marker(row)
-    if row.benchmark not in _TOLD or row.score not in _SUBJECT:
+    if not _worded(row):
         return _measured(row)
     asked = _ALONE.get(row.benchmark, _ASKED[row.mode].capitalize())
     other = "the baseline, told nothing," if row.benchmark in _ALONE else "the baseline"
