@@ -24,8 +24,8 @@ class RepairBenchmark(Benchmark):
 
     name = "repair"
     measures = (
-        Measure("repair", "exact", "The correction itself", "share", higher_is_better=True),
-        Measure("repair", "similarity", "Lines as in the correction", "share of lines", higher_is_better=True),
+        Measure("repair", "exact", "Repair: the correction itself", "share", higher_is_better=True),
+        Measure("repair", "similarity", "Repair: lines as in the correction", "share of lines", higher_is_better=True),
     )
 
     def __init__(self, options: Repair, bench: Bench, layout: Layout) -> None:
