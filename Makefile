@@ -13,6 +13,7 @@ EVALUATION_SETS ?= ../shared/data/eval
 JOBS ?= 1
 MINUTES ?= 60
 REV ?= HEAD
+TEST_JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test slow engines soak chaos suite lint types docs reference check mlflow plots prefect secrets server deploy backup restore infra-check constraints clean
@@ -29,8 +30,9 @@ install: .venv/installed  ## make .venv
 demo: .venv/installed  ## run the whole pipeline on the CPU: a marked model, its baseline, the lifts
 	@python -m flows.pipeline --jobs $(JOBS)
 
-test: .venv/installed  ## all tests
-	@python -m pytest
+# Two files at a time, a thread each: long files stand first in the order of collection, short ones fill up the end.
+test: .venv/installed  ## all tests, TEST_JOBS (default 2) at a time
+	@OMP_NUM_THREADS=1 python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 slow: .venv/installed  ## the tests that take minutes, and those in a browser: twenty kills, a Ray cluster, a served model
 	@pip install --quiet --constraint constraints.txt --requirement requirements-ray.txt --requirement requirements-lm-eval.txt --requirement requirements-server.txt --requirement requirements-browser.txt 'moto[server]'
