@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(tier)
 
 
+@contextmanager
+def _environment_restored() -> Iterator[None]:
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[None, object, object]:
+    """What is made once for many tests leaves no variable behind (MLflow notes its store in one)."""
+    with nullcontext() if fixturedef.scope == "function" else _environment_restored():
+        return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _own_environment() -> Iterator[None]:
-    """What a test, or a library in it (MLflow notes its store there), puts into the environment ends with the test."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
+    """What a test, or a library in it, puts into the environment ends with the test."""
+    with _environment_restored():
+        yield
