@@ -67,7 +67,8 @@ types: .venv/installed  ## strict type check
 	@mypy
 
 .venv/docs: requirements-docs.txt .venv/installed
-	@pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-docs.txt
+	@echo "Installing what builds the documents ..."
+	@pip install --quiet --disable-pip-version-check --constraint constraints.txt --requirement requirements-docs.txt > $@.log 2>&1 || { cat $@.log; exit 1; }
 	@touch $@
 
 docs: .venv/docs  ## the site of docs/ in build/docs; what a page gets wrong is an error
