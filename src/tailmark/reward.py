@@ -23,6 +23,8 @@ def model_source(named: str, root: Path, place: str) -> str:
         ModelError: there is no such model, or it cannot be reached.
     """
     source = str(root / named) if (root / named).is_dir() else named
+    if source == named and Path(named).is_dir() and not Path(named).is_absolute():  # transformers would take that of the working directory
+        raise not_loadable(named, OSError(f"there is no folder {named} in {root.resolve()}."), place)
     try:
         AutoConfig.from_pretrained(source)
     except (OSError, ValueError) as error:

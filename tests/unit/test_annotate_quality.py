@@ -151,6 +151,13 @@ def test_a_model_that_does_not_exist_is_found_before_anything_runs(tmp_path: Pat
     assert not (tmp_path / "data" / "annotated").exists()
 
 
+def test_a_model_of_the_working_directory_is_not_that_of_the_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "base").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match="there is no folder models/base in"):
+        open_scorer(Quality(score="likelihood"), tmp_path / "checkout")
+
+
 def test_a_reward_score_needs_a_model() -> None:
     from tailmark.config import parse_config
 
