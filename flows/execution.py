@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from prefect.artifacts import create_markdown_artifact
-from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, as_completed
 from prefect.runtime import flow_run
 
@@ -17,7 +16,7 @@ from tailmark.config import load_config
 from tailmark.console import say
 from tailmark.files import read_json
 from tailmark.layout import Layout
-from tasks import leash, process
+from tasks import process
 from tasks.display import Display, Estimates
 from tasks.graph import Stage, default_remote, read_graph, unchanged
 from tasks.lifts import lift_numbers, lifts
@@ -105,7 +104,7 @@ def _run_all(
     done: dict[str, PrefectFuture[dict[str, Any]]] = {}
     running: dict[PrefectFuture[dict[str, Any]], str] = {}
     waiting = list(stages)
-    try:
+    with process.ended_with_this():
         while waiting or running:
             ready = [stage for stage in waiting if stage.needs <= done.keys()]
             for stage in ready[: request.jobs - len(running)]:
@@ -118,12 +117,6 @@ def _run_all(
             name = running.pop(finished)
             _note(file, name, finished)
             done[name] = finished
-    except TerminationSignal:
-        process.end_all(leash.PROMPT)
-        raise
-    except BaseException:
-        process.end_all()
-        raise
     return [done[stage.name].result() for stage in stages]
 
 

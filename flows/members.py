@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.exceptions import TerminationSignal
 from prefect.futures import PrefectFuture, as_completed
 
 from tailmark.console import say
@@ -15,7 +14,7 @@ from tailmark.files import write_text
 from tailmark.layout import Layout
 from tailmark.runs import RunFile
 from tailmark.tracking import Run
-from tasks import leash, process
+from tasks import process
 from tasks.comparison import outcome, panels
 from tasks.member import run_member
 from tasks.parameters import Request
@@ -36,7 +35,7 @@ def run_members(members: Sequence[Member], request: Request, concurrency: int, p
         file.stage(name, KEPT)
     waiting = [member for member in members if member.name not in states]
     running: dict[PrefectFuture[None], str] = {}
-    try:
+    with process.ended_with_this():
         while waiting or running:
             while waiting and len(running) < concurrency:
                 member = waiting.pop(0)
@@ -46,12 +45,6 @@ def run_members(members: Sequence[Member], request: Request, concurrency: int, p
             name = running.pop(future)
             states[name] = _state(future)
             file.stage(name, states[name] if states[name] == DONE else "failed")
-    except TerminationSignal:
-        process.end_all(leash.PROMPT)
-        raise
-    except BaseException:
-        process.end_all()
-        raise
     return {member.name: states[member.name] for member in members}
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from prefect.exceptions import TerminationSignal
+
 from tailmark.console import duration
 from tailmark.errors import StageFailed, Stopped
 from tasks import leash
@@ -120,6 +122,19 @@ def end_all(graces: Mapping[signal.Signals, float] = leash.PATIENT) -> None:
     except KeyboardInterrupt:  # pressed again: no more patience
         for process in running:
             leash.send(process.pid, signal.SIGKILL)
+        raise
+
+
+@contextmanager
+def ended_with_this() -> Iterator[None]:
+    """Whatever ends the block early ends every group; a cancelled run is given less time than a failed one."""
+    try:
+        yield
+    except TerminationSignal:
+        end_all(leash.PROMPT)
+        raise
+    except BaseException:
+        end_all()
         raise
 
 
