@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,9 @@ from tokenizers import AddedToken
 from transformers import GemmaTokenizer, LlamaTokenizer
 
 from tailmark.base.tiny import CHAT_TEMPLATE, tiny_tokenizer
+from tailmark.chat import control_tokens, load_tokenizer, marker_template
+from tailmark.chat.vocabulary import add_marker_tokens
+from tailmark.taxonomy import Rendering
 
 # Roles alternate, the system message is not known, texts lose the blanks around them.
 GEMMA = """{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('no system role here') }}{% endif %}
@@ -136,6 +140,22 @@ def family_tokenizer(name: str, folder: Path) -> Path:
     tokenizer.chat_template = family.template
     tokenizer.save_pretrained(folder / name)
     return folder / name
+
+
+_marked: dict[tuple[str, str, Path], Any] = {}
+
+
+def marked_tokenizer(name: str, rendering: Rendering, folder: Path, values: Mapping[str, tuple[str, ...]]) -> Any:
+    """The family's tokenizer as `prepare` makes it."""
+    key = (name, rendering, folder)
+    if key not in _marked:
+        tokenizer = load_tokenizer(family_tokenizer(name, folder))
+        compact = values if rendering == "compact" else None
+        tokenizer.chat_template = marker_template(tokenizer.chat_template, compact=compact, control=control_tokens(tokenizer))
+        if compact:
+            add_marker_tokens(tokenizer, compact)
+        _marked[key] = tokenizer
+    return _marked[key]
 
 
 def real_templates() -> list[Path]:

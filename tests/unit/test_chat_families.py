@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailmark.chat import control_tokens, end_of_turn, load_tokenizer, marker_template, render_list, render_prompt, token_ids
+from tailmark.chat import end_of_turn, load_tokenizer, marker_template, render_list, render_prompt, token_ids
 from tailmark.chat.template import DATE
-from tailmark.chat.vocabulary import add_marker_tokens
 from tailmark.errors import ModelError
 from tailmark.taxonomy import LIST_CLOSE, LIST_OPEN, MarkerList, Rendering, compact_tokens, escape, parse, render, unescape
-from tests.unit.chat_families import FAMILIES, QWEN, family_tokenizer, real_templates
+from tests.unit.chat_families import FAMILIES, QWEN, family_tokenizer, marked_tokenizer, real_templates
 
 VALUES = {"domain": ("Code", "Culture"), "lang": ("English", "Français"), "length_tokens": (), "quality": ()}
 MARKERS = MarkerList({"domain": "Culture", "lang": "Français", "length_tokens": 60, "quality": -0.25})
@@ -32,19 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("families")
 
 
-_made: dict[tuple[str, Rendering], Any] = {}
-
-
 def marked(name: str, rendering: Rendering, folder: Path) -> Any:
-    """The family's tokenizer as `prepare` makes it."""
-    if (name, rendering) not in _made:
-        tokenizer = load_tokenizer(family_tokenizer(name, folder))
-        compact = VALUES if rendering == "compact" else None
-        tokenizer.chat_template = marker_template(tokenizer.chat_template, compact=compact, control=control_tokens(tokenizer))
-        if compact:
-            add_marker_tokens(tokenizer, compact)
-        _made[name, rendering] = tokenizer
-    return _made[name, rendering]
+    return marked_tokenizer(name, rendering, folder, VALUES)
 
 
 def conversations(name: str) -> list[list[dict[str, str]]]:

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from tailmark.base.tiny import CHAT_TEMPLATE, tiny_tokenizer
-from tailmark.chat import control_tokens, find_control_token, load_tokenizer, marker_template, render_prompt, token_ids
-from tailmark.chat.vocabulary import add_marker_tokens
+from tailmark.chat import control_tokens, find_control_token, marker_template, render_prompt, token_ids
 from tailmark.errors import ModelError
 from tailmark.taxonomy import LIST_CLOSE, LIST_OPEN, MarkerList, Rendering, compact_tokens, parse, render
-from tests.unit.chat_families import FAMILIES, family_tokenizer
+from tests.unit.chat_families import FAMILIES, marked_tokenizer
 
 VALUES = {"domain": ("Code", "Culture"), "lang": ("English", "Français"), "length_tokens": ()}
 MARKERS = MarkerList({"domain": "Culture", "length_tokens": 60})
@@ -32,19 +31,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("families")
 
 
-_made: dict[tuple[str, Rendering], Any] = {}
-
-
 def marked(name: str, rendering: Rendering, folder: Path) -> Any:
-    """The family's tokenizer as `prepare` makes it."""
-    if (name, rendering) not in _made:
-        tokenizer = load_tokenizer(family_tokenizer(name, folder))
-        compact = VALUES if rendering == "compact" else None
-        tokenizer.chat_template = marker_template(tokenizer.chat_template, compact=compact, control=control_tokens(tokenizer))
-        if compact:
-            add_marker_tokens(tokenizer, compact)
-        _made[name, rendering] = tokenizer
-    return _made[name, rendering]
+    return marked_tokenizer(name, rendering, folder, VALUES)
 
 
 CONTROL = sorted(
