@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,10 @@ from tasks.parameters import AS_COMMITTED, Request, Uncommitted
 
 _SHARED = ("llm-cache", "mlflow", "mlflow-unsent", "registry", "scratch")
 """What runs share of `.tailmark`: what they go on from, and where they report. The rest is a run's own."""
+
+
+_SIBLING = re.compile(r"""(?:^|[\s"'\[,:])\.\./([^/\s"'\],:*?]+)""", re.MULTILINE)
+"""The first folder of a path that leaves the checkout."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,7 @@ def worktree(request: Request, name: str) -> Iterator[Workspace]:
     try:
         _share(home, root)
         empty = _set_options(root, request, name)
+        _link_siblings(home, root)
         _bring_data(root)
         yield Workspace(root, home, branch, empty)
         empty = None
@@ -177,6 +183,14 @@ def _set_options(root: Path, request: Request, name: str) -> str:
     load_config(root / "params.yaml")
     git.commit_all(root, f"Options of {name}\n\n" + "\n".join([f"profile: {request.profile}", *request.overrides]))
     return git.resolve(root, "HEAD")
+
+
+def _link_siblings(home: Path, root: Path) -> None:
+    """Let an option's path that leaves the checkout (`../shared/data`) lead to the same file from the worktree."""
+    for name in sorted(set(_SIBLING.findall((root / "params.yaml").read_text(encoding="utf-8")))):
+        link = root.parent / name
+        if (home.parent / name).exists() and not os.path.lexists(link):
+            link.symlink_to(home.parent / name)
 
 
 def _clear_up(home: Path) -> None:

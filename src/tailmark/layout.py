@@ -42,7 +42,7 @@ class Layout:
         return self.root / "accepted"
 
     def prepared(self, arm: Arm) -> Path:
-        """`train/epoch-000.arrow`, ..., `heldout.arrow`, `tokenizer/`, `quarantine.parquet`, `report.json`."""
+        """`train/epoch-000.arrow`, ..., `heldout.arrow`, `tokenizer/`, `markers.json`, `quarantine.parquet`, `report.json`."""
         return self.root / "data" / "prepared" / arm
 
     @property

@@ -13,33 +13,43 @@ from tailmark.taxonomy import Rendering
 
 MODEL_INFO = "tailmark.json"
 TAXONOMY = "taxonomy.yaml"
+MARKER_USE = "markers.json"
+"""Beside the packs: a `MarkerUse`."""
 
 
-class ModelInfo(BaseModel):
-    """What a trained model is.
+class MarkerUse(BaseModel):
+    """What an arm's training rows show of markers: preparation writes it beside the packs, training hands it on.
 
     Attributes:
-        arm: `marked`, or `baseline` (the same data, steps and seed without markers).
-        markers: names of the markers it was trained with, sorted; empty for the baseline.
-        placement: where the list stood in training.
+        arm: `marked`, or `baseline` (the same data, steps and seed without markers, so that no option of markers changes it).
+        markers: names of the markers it is trained with, sorted; empty for the baseline.
+        placement: where the list stands in training.
         dataset_dropout, sample_dropout: p and q of the prompt-side list.
         sample_dropout_by_marker: another q of single markers.
         rendering: how lists are written, in prompts and in completions.
         taxonomy: digest of the taxonomy.
-        base: the base model's source, as in `base.source`.
-        files: sha256 of every other file of the folder, by relative path.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     arm: Literal["baseline", "marked"]
     markers: tuple[str, ...]
-    placement: Literal["both", "prompt", "completion"]
-    dataset_dropout: float
-    sample_dropout: float
+    placement: Literal["both", "prompt", "completion"] = "both"
+    dataset_dropout: float = 0.0
+    sample_dropout: float = 0.0
     sample_dropout_by_marker: dict[str, float] = {}
     rendering: Rendering = "text"
     taxonomy: str
+
+
+class ModelInfo(MarkerUse):
+    """What a trained model is.
+
+    Attributes:
+        base: the base model's source, as in `base.source`.
+        files: sha256 of every other file of the folder, by relative path.
+    """
+
     base: str
     files: dict[str, str] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -106,6 +107,20 @@ def test_a_worktree_shares_what_runs_go_on_from(home: Path) -> None:
     assert git(home, "show", "tailmark/run-1:dvc.lock").startswith("schema")
     assert "seed: 17" in (home / "params.yaml").read_text()
     assert git(home, "status", "--porcelain") == ""
+
+
+@pytest.mark.parametrize("address", ["../data/train/a.jsonl", "zip://*.csv::../data/train/a.jsonl"])
+def test_a_path_that_leaves_the_checkout_means_the_same_file_in_a_worktree(home: Path, address: str) -> None:
+    outside = home.parent / "data" / "train"
+    outside.mkdir(parents=True)
+    (outside / "a.jsonl").write_text("{}")
+    source = json.dumps([{"kind": "jsonl", "name": "a", "path": address, "license": "CC0-1.0", "prompt": "q", "completion": "a"}])
+    for name in ("run-1", "run-2"):
+        with worktree(request(home, overrides=(f"ingest.sources={source}",)), name) as place:
+            path = load_config(place.root / "params.yaml").ingest.sources[0].path
+            assert path == address
+            assert (place.root / address.split("::")[-1]).read_text() == "{}"
+    assert (outside / "a.jsonl").exists(), "leaving a worktree takes nothing away outside"
 
 
 def test_credentials_are_not_committed_though_git_would_take_them(home: Path) -> None:

@@ -18,6 +18,7 @@ from tailmark.config import Config, Engine
 from tailmark.errors import DataError, ModelError, TaxonomyError
 from tailmark.files import read_json, sha256_tree
 from tailmark.layout import ARMS, Arm, Layout
+from tailmark.modelfolder import MARKER_USE, MarkerUse
 from tailmark.packs import ANSWER, MARKERS, UNSUPERVISED, Pack, PackReader
 from tailmark.prepare.dropout import Dropout
 from tailmark.prepare.examples import Encoder, Example
@@ -236,6 +237,21 @@ def test_same_inputs_same_bytes(prepared: Layout, base: Path, tmp_path: Path) ->
     layout, _ = checkout(tmp_path / "elsewhere", base, [*good_rows(), IMITATION, *(item for item, _ in BAD_ROWS)])
     run(config(), layout, "marked")
     assert sha256_tree(layout.prepared("marked")) == sha256_tree(prepared.prepared("marked"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"dataset_dropout": 0.0}, {"sample_dropout": 0.9, "sample_dropout_by_marker": {"lang": 0.1}}, {"placement": "prompt"}],
+    ids=lambda options: ",".join(options),
+)
+def test_no_option_of_the_list_changes_the_baseline(prepared: Layout, base: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    layout, _ = checkout(tmp_path, base, [*good_rows(), IMITATION, *(item for item, _ in BAD_ROWS)])
+    for arm in ARMS:
+        run(config(**options), layout, arm)
+    assert sha256_tree(layout.prepared("baseline")) == sha256_tree(prepared.prepared("baseline"))
+    assert sha256_tree(layout.prepared("marked")) != sha256_tree(prepared.prepared("marked"))
+    said = MarkerUse.model_validate(read_json(layout.prepared("marked") / MARKER_USE))
+    assert said.model_dump().items() >= options.items()
 
 
 @pytest.mark.parametrize(("placement", "in_prompt", "in_completion"), [("prompt", True, False), ("completion", False, True)])

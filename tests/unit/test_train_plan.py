@@ -13,8 +13,10 @@ import torch
 from tailmark.base.tiny import tiny_model, tiny_tokenizer
 from tailmark.config import Config, Lora, Train
 from tailmark.errors import ModelError
+from tailmark.files import write_json
 from tailmark.hardware import native_bf16, peak_flops
 from tailmark.layout import Layout
+from tailmark.modelfolder import MARKER_USE
 from tailmark.packs import Pack, write_packs
 from tailmark.taxonomy import load_taxonomy
 from tailmark.train import plan
@@ -149,6 +151,7 @@ def test_prepared_packs_are_counted(root: Path, tmp_path: Path, capsys: pytest.C
     for name in ("train/epoch-000.arrow", "heldout.arrow"):
         write_packs(layout.prepared("marked") / name, packs, metadata)
     tokenizer.save_pretrained(layout.prepared("marked") / "tokenizer")
+    write_json(layout.prepared("marked") / MARKER_USE, {})
     plan.run(_config(ranks=4, zero_stage=2), layout, "marked", tokens_per_s=1.0, price=3.6)
     out = capsys.readouterr().out
     assert "counted in" in out

@@ -16,7 +16,7 @@ from tailmark.errors import ModelError
 from tailmark.files import sha256_tree, staged_folder, write_json
 from tailmark.layout import Arm, Layout
 from tailmark.longtail import tail_values
-from tailmark.modelfolder import forget_origin
+from tailmark.modelfolder import MARKER_USE, MarkerUse, forget_origin
 from tailmark.prepare.dropout import Dropout
 from tailmark.prepare.examples import Encoder, Example
 from tailmark.prepare.rows import Rows
@@ -63,8 +63,25 @@ def run(config: Config, layout: Layout, arm: Arm) -> None:
         epochs = [writer.epoch(folder, train, epoch, config.seed, shared) for epoch in range(options.epochs)]
         held = writer.heldout(folder, heldout, shared)
         rows.quarantine.write(folder / "quarantine.parquet")
+        write_json(folder / MARKER_USE, _use(config, arm, taxonomy).model_dump(mode="json"))
         write_json(folder / "report.json", _report(arm, rows, train, tail, epochs, held))
     _summary(rows, epochs, held, layout.prepared(arm))
+
+
+def _use(config: Config, arm: Arm, taxonomy: Taxonomy) -> MarkerUse:
+    if arm == "baseline":
+        return MarkerUse(arm=arm, markers=(), taxonomy=taxonomy.digest)
+    options = config.prepare
+    return MarkerUse(
+        arm=arm,
+        markers=tuple(sorted(taxonomy.markers if options.markers is None else options.markers)),
+        placement=options.placement,
+        dataset_dropout=options.dataset_dropout,
+        sample_dropout=options.sample_dropout,
+        sample_dropout_by_marker=options.sample_dropout_by_marker,
+        rendering=options.rendering,
+        taxonomy=taxonomy.digest,
+    )
 
 
 def _tokenizer(config: Config, layout: Layout, compact: Values | None = None) -> Any:

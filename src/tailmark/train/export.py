@@ -12,10 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tailmark.chat.vocabulary import extend_vocabulary, marker_sources
 from tailmark.config import Config
-from tailmark.files import staged_folder
+from tailmark.files import read_json, staged_folder
 from tailmark.layout import Arm, Layout
-from tailmark.modelfolder import TAXONOMY, ModelInfo, forget_origin, write_model_info
-from tailmark.taxonomy import load_taxonomy
+from tailmark.modelfolder import MARKER_USE, TAXONOMY, MarkerUse, ModelInfo, forget_origin, write_model_info
 
 
 def export(config: Config, layout: Layout, arm: Arm, state: dict[str, Tensor]) -> None:
@@ -36,7 +35,8 @@ def export(config: Config, layout: Layout, arm: Arm, state: dict[str, Tensor]) -
         shutil.copytree(layout.prepared(arm) / "tokenizer", folder, dirs_exist_ok=True)
         forget_origin(folder)
         shutil.copyfile(layout.root / config.taxonomy.file, folder / TAXONOMY)
-        write_model_info(folder, _describe(config, layout, arm))
+        use = MarkerUse.model_validate(read_json(layout.prepared(arm) / MARKER_USE))
+        write_model_info(folder, ModelInfo(**use.model_dump(), base=config.base.source))
 
 
 def _stop_at_end_of_turn(model: Any, folder: Path) -> None:
@@ -46,19 +46,3 @@ def _stop_at_end_of_turn(model: Any, folder: Path) -> None:
     known = known if isinstance(known, list) else [known] if known is not None else []
     if stop not in known:
         model.generation_config.eos_token_id = [*known, stop]
-
-
-def _describe(config: Config, layout: Layout, arm: Arm) -> ModelInfo:
-    taxonomy = load_taxonomy(layout.root / config.taxonomy.file)
-    markers = config.prepare.markers if config.prepare.markers is not None else tuple(taxonomy.markers)
-    return ModelInfo(
-        arm=arm,
-        markers=tuple(sorted(markers)) if arm == "marked" else (),
-        placement=config.prepare.placement,
-        dataset_dropout=config.prepare.dataset_dropout,
-        sample_dropout=config.prepare.sample_dropout,
-        sample_dropout_by_marker=config.prepare.sample_dropout_by_marker,
-        rendering=config.prepare.rendering if arm == "marked" else "text",
-        taxonomy=taxonomy.digest,
-        base=config.base.source,
-    )

@@ -13,6 +13,7 @@ from tailmark.errors import DataError, ModelError
 from tailmark.files import read_json
 from tailmark.hardware import native_bf16
 from tailmark.layout import Arm, Layout
+from tailmark.modelfolder import MARKER_USE
 from tailmark.packs import PackReader
 from tailmark.taxonomy import load_taxonomy
 from tailmark.tracking import Run, start_run, system_metrics
@@ -127,7 +128,7 @@ def check_inputs(config: Config, layout: Layout, arm: Arm) -> None:
 
     Raises:
         DataError: packs are missing, corrupt, or made for another arm or taxonomy.
-        ModelError: there is no base model, or no tokenizer beside the packs.
+        ModelError: there is no base model, or something is missing beside the packs.
     """
     taxonomy = load_taxonomy(layout.root / config.taxonomy.file)
     prepared = layout.prepared(arm)
@@ -138,7 +139,8 @@ def check_inputs(config: Config, layout: Layout, arm: Arm) -> None:
                 fix = f"run `dvc repro prepare@{arm}`"
                 raise DataError(f"The packs were prepared with another {name}.", where=str(reader.path), fix=fix)
     _require(layout.base / "config.json", "There is no base model.", "run `dvc repro base`")
-    _require(prepared / "tokenizer" / "tokenizer_config.json", "There is no tokenizer beside the packs.", f"run `dvc repro prepare@{arm}`")
+    for file, what in (("tokenizer/tokenizer_config.json", "no tokenizer"), (MARKER_USE, "no description of their markers")):
+        _require(prepared / file, f"There is {what} beside the packs.", f"run `dvc repro prepare@{arm}`")
 
 
 def _require(path: Path, what: str, fix: str) -> None:
