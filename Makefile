@@ -14,9 +14,10 @@ JOBS ?= 1
 MINUTES ?= 60
 REV ?= HEAD
 TEST_JOBS ?= 2
+SWEEP ?= sweeps/paper.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test slow engines soak chaos suite lint types docs reference check mlflow plots prefect secrets server deploy backup restore infra-check constraints clean
+.PHONY: help install demo test slow engines soak chaos suite experiment lint types docs reference check mlflow plots prefect secrets server deploy backup restore infra-check constraints clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +59,12 @@ chaos: .venv/installed  ## kill one training 30 times at random; its model must 
 
 suite: .venv/installed  ## every benchmark of params/bench.yaml on the models here, an eighth of the items, from EVALUATION_SETS
 	@python -m benchmarks.suite . --data $(EVALUATION_SETS) --out .tailmark/suite
+
+# What is done is kept, so this may be ended and started again. Another commit starts anew: name the one it began with as REV.
+experiment: .venv/installed  ## the paper's experiment on ../shared/data (docs/results.md): hours on a CPU; SWEEP, REV, JOBS
+	@python -m flows.sweep $(SWEEP) --profile bench --revision $(REV) --jobs $(JOBS)
+	@mkdir -p .tailmark/experiment
+	@python -m benchmarks.paper $(SWEEP) --revision $(REV) --plot .tailmark/experiment/lifts.svg | tee .tailmark/experiment/tables.md
 
 lint: .venv/installed  ## style and layers
 	@ruff check .
