@@ -10,15 +10,23 @@ evaluate`, paired by row within one member.
 from __future__ import annotations
 
 import argparse
+import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from tailmark.evaluate.scores import MEASURES, Measure
+from tailmark.layout import ARMS
+from tailmark.statistics import share_interval
 from tasks import git
 from tasks.comparison import outcome
+from tasks.stored import read_output
 from tasks.sweepfile import members, read_sweep
+from tasks.workspace import branch_of
 
 Evaluations = Mapping[str, dict[str, Any]]
 """Member to what its evaluation wrote: `metrics` and `benchmarks`."""
@@ -90,11 +98,29 @@ def found(root: Path, file: str, revision: str, profile: str) -> tuple[Evaluatio
     """The members that are done, in the sweep's order, and the names of the others."""
     commit = git.resolve(root, revision)
     every = members(read_sweep(root / file), root, commit, profile)
-    outcomes = {member.name: outcome(root, member.run) for member in every}
+    outcomes = {member.name: _found(root, member.run) for member in every}
     return {name: item for name, item in outcomes.items() if item is not None}, [name for name, item in outcomes.items() if item is None]
 
 
-def lift_tables(evaluations: Evaluations) -> Iterator[str]:
+def _found(root: Path, run: str) -> dict[str, Any] | None:
+    evaluation = outcome(root, run)
+    if evaluation is None:
+        return None
+    files = {arm: read_output(root, branch_of(run), f"reports/train/{arm}/metrics.json") for arm in ARMS}
+    trainings = {arm: json.loads(text) for arm, text in files.items() if text is not None}
+    return {**evaluation, "trainings": trainings, "told": _told(read_output(root, branch_of(run), "reports/evaluate/examples.parquet"))}
+
+
+def _told(examples: bytes | None) -> list[bool]:
+    """Whether the language was written right, for the rows that no translator wrote: what the others are in, their prompts do not say."""
+    if examples is None:
+        return []
+    rows = pq.read_table(io.BytesIO(examples), columns=["benchmark", "score", "slices", "value"]).to_pylist()
+    asked = [row for row in rows if (row["benchmark"], row["score"]) == ("inference", "lang")]
+    return [row["value"] == 1 for row in asked if json.loads(row["slices"]).get("source") != "Translation"]
+
+
+def lift_table(evaluations: Evaluations) -> Iterator[str]:
     """A line a claim; columns: the paper, then every member that ran its benchmark."""
     whole = [name for name, item in evaluations.items() if _entry(item, CLAIMS[1])]
     yield f"| measure | mode | paper | {' | '.join(whole)} |"
@@ -107,12 +133,31 @@ def lift_tables(evaluations: Evaluations) -> Iterator[str]:
 
 def ablation_table(evaluations: Evaluations) -> Iterator[str]:
     """How often each marker is written right for a bare prompt, and what markers are worth in likelihood, by member."""
-    yield "| member | " + " | ".join(f"{name} (paper)" for name in _MARKERS) + " | held-out answers, `absent` | `inferred` | `fixed` |"
-    yield "|---" * (len(_MARKERS) + 4) + "|"
+    markers = " | ".join(f"{name} (paper)" for name in _MARKERS)
+    yield f"| member | {markers} | lang, but for translations | held-out answers, `absent` | `inferred` | `fixed` |"
+    yield "|---" * (len(_MARKERS) + 5) + "|"
     for name, item in evaluations.items():
         right = [_right(item, marker, INFERRED.get(name, {}).get(marker)) for marker in _MARKERS]
+        right.append(_share(item["told"]))
         nats = [_cell(item, Claim("", "likelihood", "nll", mode)) for mode in ("absent", "inferred", "fixed")]
         yield f"| {name} | {' | '.join([*right, *nats])} |"
+
+
+def training_table(evaluations: Evaluations) -> Iterator[str]:
+    """What each arm was trained on, and its held-out loss at both ends."""
+    yield "| member | arm | steps | tokens | supervised | parameters trained | held-out answers, nats per token, first and last |"
+    yield "|---" * 7 + "|"
+    for name, item in evaluations.items():
+        for arm, entry in item["trainings"].items():
+            counts = " | ".join(f"{entry[key]:,}" for key in ("steps", "tokens", "supervised_tokens", "trainable_parameters"))
+            yield f"| {name} | {arm} | {counts} | {entry['heldout_first']['answer']:.3f}, {entry['heldout_last']['answer']:.3f} |"
+
+
+def _share(right: Sequence[bool]) -> str:
+    if not right:
+        return ""
+    interval = share_interval(right, confidence=0.95)
+    return f"{100 * interval.mean:.1f} [{100 * interval.low:.0f}, {100 * interval.high:.0f}; {len(right)} rows]"
 
 
 def _right(evaluation: dict[str, Any], marker: str, paper: float | None) -> str:
@@ -191,7 +236,7 @@ def main() -> None:
     evaluations, missing = found(root, given.file, given.revision, given.profile)
     if missing:
         print(f"Not done: {', '.join(missing)}\n")
-    for table in (lift_tables, ablation_table):
+    for table in (training_table, lift_table, ablation_table):
         print("\n".join(table(evaluations)), end="\n\n")
     if given.plot and evaluations:
         plot(evaluations, given.plot)
