@@ -14,7 +14,7 @@ JOBS ?= 1
 MINUTES ?= 60
 REV ?= HEAD
 TEST_JOBS ?= 2
-SWEEP ?= sweeps/paper.yaml
+SWEEPS ?= sweeps/paper.yaml sweeps/paper-ablation.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test slow engines soak chaos suite experiment lint types docs reference check mlflow plots prefect secrets server deploy backup restore infra-check constraints clean
@@ -61,10 +61,10 @@ suite: .venv/installed  ## every benchmark of params/bench.yaml on the models he
 	@python -m benchmarks.suite . --data $(EVALUATION_SETS) --out .tailmark/suite
 
 # What is done is kept, so this may be ended and started again. Another commit starts anew: name the one it began with as REV.
-experiment: .venv/installed  ## the paper's experiment on ../shared/data (docs/results.md): hours on a CPU; SWEEP, REV, JOBS
-	@python -m flows.sweep $(SWEEP) --profile bench --revision $(REV) --jobs $(JOBS)
+experiment: .venv/installed  ## the paper's experiment on ../shared/data (docs/results.md): hours on a CPU; SWEEPS, REV, JOBS
+	@for file in $(SWEEPS); do python -m flows.sweep $$file --profile bench --revision $(REV) --jobs $(JOBS) || exit $$?; done
 	@mkdir -p .tailmark/experiment
-	@python -m benchmarks.paper $(SWEEP) --revision $(REV) --plot .tailmark/experiment/lifts.svg | tee .tailmark/experiment/tables.md
+	@python -m benchmarks.paper $(SWEEPS) --revision $(REV) --plot .tailmark/experiment/lifts.svg | tee .tailmark/experiment/tables.md
 
 lint: .venv/installed  ## style and layers
 	@ruff check .

@@ -1,4 +1,4 @@
-"""The paper's experiment at our size: what the members of `sweeps/paper.yaml` came to, beside the paper's figures.
+"""The paper's experiment at our size: what the members of `sweeps/paper*.yaml` came to, beside the paper's figures.
 
     python -m benchmarks.paper                     # tables, in Markdown
     python -m benchmarks.paper --plot lifts.svg    # and the picture
@@ -123,6 +123,8 @@ def _told(examples: bytes | None) -> list[bool]:
 def lift_table(evaluations: Evaluations) -> Iterator[str]:
     """A line a claim; columns: the paper, then every member that ran its benchmark."""
     whole = [name for name, item in evaluations.items() if _entry(item, CLAIMS[1])]
+    if not whole:
+        return
     yield f"| measure | mode | paper | {' | '.join(whole)} |"
     yield "|---" * (3 + len(whole)) + "|"
     for claim in CLAIMS:
@@ -227,18 +229,23 @@ def _points(evaluation: dict[str, Any], claim: Claim) -> tuple[float, float, flo
 def main() -> None:
     """Print the tables and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", default="sweeps/paper.yaml")
+    parser.add_argument("files", nargs="*", default=["sweeps/paper.yaml", "sweeps/paper-ablation.yaml"])
     parser.add_argument("--revision", default="HEAD", help="what the sweep ran from")
     parser.add_argument("--profile", default="bench")
     parser.add_argument("--plot", type=Path, help="where the picture goes (.svg or .png)")
     given = parser.parse_args()
-    root = Path.cwd()
-    evaluations, missing = found(root, given.file, given.revision, given.profile)
+    for file in given.files:
+        _show(Path.cwd(), file, given)
+
+
+def _show(root: Path, file: str, given: argparse.Namespace) -> None:
+    evaluations, missing = found(root, file, given.revision, given.profile)
+    print(f"## {read_sweep(root / file).name}\n")
     if missing:
         print(f"Not done: {', '.join(missing)}\n")
-    for table in (training_table, lift_table, ablation_table):
+    for table in (training_table, lift_table, ablation_table) if evaluations else ():
         print("\n".join(table(evaluations)), end="\n\n")
-    if given.plot and evaluations:
+    if given.plot and any(_entry(item, CLAIMS[1]) for item in evaluations.values()):
         plot(evaluations, given.plot)
 
 
