@@ -62,9 +62,8 @@ suite: .venv/installed  ## every benchmark of params/bench.yaml on the models he
 
 # What is done is kept, so this may be ended and started again. Another commit starts anew: name the one it began with as REV.
 experiment: .venv/installed  ## the paper's experiment on ../shared/data (docs/results.md): hours on a CPU; SWEEPS, REV, JOBS
-	@for file in $(SWEEPS); do python -m flows.sweep $$file --profile bench --revision $(REV) --jobs $(JOBS) || exit $$?; done
-	@mkdir -p .tailmark/experiment
-	@python -m benchmarks.paper $(SWEEPS) --revision $(REV) --plot .tailmark/experiment/lifts.svg | tee .tailmark/experiment/tables.md
+	@for file in $(SWEEPS); do python -m flows.sweep $$file --profile bench --revision $(REV) --jobs $(JOBS) || code=$$?; done; \
+	  python -m benchmarks.paper $(SWEEPS) --revision $(REV) --out .tailmark/experiment && exit $${code:-0}
 
 lint: .venv/installed  ## style and layers
 	@ruff check .

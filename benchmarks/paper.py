@@ -1,9 +1,9 @@
 """The paper's experiment at our size: what the members of `sweeps/paper*.yaml` came to, beside the paper's figures.
 
-    python -m benchmarks.paper                     # tables, in Markdown
-    python -m benchmarks.paper --plot lifts.svg    # and the picture
+    python -m benchmarks.paper                              # tables, in Markdown
+    python -m benchmarks.paper --out .tailmark/experiment   # the same into tables.md, and a picture for each sweep
 
-Reads what the members' branches hold (`make experiment` makes them) and computes nothing anew: lifts and intervals are those of `tailmark
+Reads what the members' branches hold (`make experiment` makes them) and computes no lift anew: lifts and intervals are those of `tailmark
 evaluate`, paired by row within one member.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,18 +29,19 @@ from tasks.stored import read_output
 from tasks.sweepfile import members, read_sweep
 from tasks.workspace import branch_of
 
-Evaluations = Mapping[str, dict[str, Any]]
-"""Member to what its evaluation wrote: `metrics` and `benchmarks`."""
+Evaluation = dict[str, Any]
+"""What a member's branch holds: `metrics` and `benchmarks` of its evaluation, `trainings` by arm, `told` (see `_told`)."""
+
+Evaluations = Mapping[str, Evaluation]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One of the paper's figures that a small model can take part in.
+    """A measure in one mode, beside the paper's figure where it has one.
 
     Attributes:
-        title, mode, slice, benchmark, score: what is compared.
-        paper: the paper's figure, in its own unit; empty where it has none.
-        theirs: its lift, on our scale (points or nats), for the picture.
+        paper: the paper's figures, in words.
+        theirs: the paper's lift in points, where it measures the same thing: it is drawn beside ours.
     """
 
     title: str
@@ -51,38 +53,39 @@ class Claim:
     theirs: float | None = None
 
 
+_LENGTH, _LANGUAGE, _WIN = "length_instructed", "language_confusion", "heldout_prompts"
+_ARENA = "on Arena-Hard, against a third model: "
 CLAIMS = (
-    Claim(
-        "AlpacaEval-LI: over the limit, told in words", "length_instructed", "violation", "inferred", paper="36.6 % to 24.7 %", theirs=11.84
-    ),
-    Claim(
-        "AlpacaEval-LI: over the limit, told by the marker",
-        "length_instructed",
-        "violation",
-        "fixed",
-        paper="36.6 % to 1.25 %",
-        theirs=35.33,
-    ),
-    Claim("AlpacaEval-LI: off the limit, share of it", "length_instructed", "error", "fixed"),
-    Claim("held-out rows: off the length asked for", "length", "error", "fixed"),
-    Claim("language confusion: lines that pass", "language_confusion", "line", "inferred"),
-    Claim("language confusion: lines that pass", "language_confusion", "line", "fixed", paper="68.6 % to 79.6 %", theirs=11.0),
-    Claim("held-out prompts: language, by the marker alone", "language_alone", "pass", "fixed"),
-    Claim("win rate, held-out prompts", "heldout_prompts", "win_reference", "inferred", paper="+5.7", theirs=5.7),
-    Claim("win rate, held-out prompts, head", "heldout_prompts", "win_reference", "inferred", "head"),
-    Claim("win rate, held-out prompts, tail", "heldout_prompts", "win_reference", "inferred", "tail", paper="+9.1", theirs=9.1),
-    Claim("win rate, held-out prompts, head", "heldout_prompts", "win_reference", "fixed", "head"),
-    Claim("win rate, held-out prompts, tail", "heldout_prompts", "win_reference", "fixed", "tail"),
-    Claim("repair: lines as in the correction", "repair", "similarity", "inferred"),
-    Claim("repair: lines as in the correction", "repair", "similarity", "fixed"),
-    Claim("repair: exactly the correction", "repair", "exact", "fixed"),
+    Claim("AlpacaEval-LI, limits to 120 words: over it", _LENGTH, "violation", "inferred", paper="36.6 to 24.7 %, all limits", theirs=11.8),
+    Claim("AlpacaEval-LI, limits to 120 words: over it", _LENGTH, "violation", "fixed", paper="36.6 to 1.25 %, all limits", theirs=35.3),
+    Claim("the same: tokens off the limit, share of it", _LENGTH, "error", "inferred"),
+    Claim("the same: tokens off the limit, share of it", _LENGTH, "error", "fixed"),
+    Claim("held-out rows: tokens off the length asked for", "length", "error", "fixed"),
+    Claim("held-out rows: the same, no words beside the marker", "length_alone", "error", "fixed"),
+    Claim("language confusion: answers whose lines all pass", _LANGUAGE, "line", "absent"),
+    Claim("language confusion: answers whose lines all pass", _LANGUAGE, "line", "inferred"),
+    Claim("language confusion: answers whose lines all pass", _LANGUAGE, "line", "fixed", paper="68.6 to 79.6 %", theirs=11.0),
+    Claim("held-out rows: in the language asked for", "language", "pass", "fixed"),
+    Claim("held-out rows: the same, no words beside the marker", "language_alone", "pass", "fixed"),
+    Claim("held-out prompts: wins over the baseline, less 50", _WIN, "win_reference", "inferred", paper=f"{_ARENA}+5.7"),
+    Claim("the same, head", _WIN, "win_reference", "inferred", "head"),
+    Claim("the same, tail", _WIN, "win_reference", "inferred", "tail", paper=f"{_ARENA}+9.1"),
+    Claim("held-out prompts: wins over the baseline, less 50", _WIN, "win_reference", "fixed"),
+    Claim("the same, head", _WIN, "win_reference", "fixed", "head"),
+    Claim("the same, tail", _WIN, "win_reference", "fixed", "tail"),
+    Claim("ConDefects repair: lines as in the correction", "repair", "similarity", "inferred"),
+    Claim("ConDefects repair: lines as in the correction", "repair", "similarity", "fixed"),
+    Claim("ConDefects repair: exactly the correction", "repair", "exact", "fixed"),
+    Claim("HumanEvalPack repair, pass@1", "humanevalpack", "pass_repair", "inferred", paper=".216, +4.2 % relative"),
     Claim("HumanEvalPack repair, pass@1", "humanevalpack", "pass_repair", "fixed", paper=".216 to .246", theirs=3.0),
-    Claim("likelihood of held-out answers", "likelihood", "nll", "absent"),
-    Claim("likelihood of held-out answers", "likelihood", "nll", "inferred"),
-    Claim("likelihood of held-out answers", "likelihood", "nll", "fixed"),
-    Claim("likelihood, head", "likelihood", "nll", "fixed", "head"),
-    Claim("likelihood, tail", "likelihood", "nll", "fixed", "tail"),
-    Claim("likelihood under another row's markers", "likelihood", "nll", "wrong"),
+    Claim("HumanEvalPack synthesis, pass@1", "humanevalpack", "pass_synthesis", "fixed", paper=".406 to .419", theirs=1.3),
+    Claim("HumanEvalPack translation, pass@1", "humanevalpack", "pass_translation", "fixed", paper=".597 to .636", theirs=3.9),
+    Claim("likelihood of held-out answers, nats per token", "likelihood", "nll", "absent"),
+    Claim("likelihood of held-out answers, nats per token", "likelihood", "nll", "inferred"),
+    Claim("likelihood of held-out answers, nats per token", "likelihood", "nll", "fixed"),
+    Claim("the same, head", "likelihood", "nll", "fixed", "head"),
+    Claim("the same, tail", "likelihood", "nll", "fixed", "tail"),
+    Claim("the same, under another row's markers", "likelihood", "nll", "wrong"),
 )
 INFERRED = {
     "0_50": {"domain": 3.3, "task": 1.9, "format": 7.3, "lang": 1.2},
@@ -92,6 +95,8 @@ INFERRED = {
 """The paper's accuracy of inferred markers, in per cent, by dropout."""
 
 _MARKERS = ("domain", "task", "format", "lang")
+_OPEN = frozenset({"CodeExplanation", "Explanation", "Translation"})
+"""Tasks of the bench data whose prompts do not say in which language to answer: only a marker does."""
 
 
 def found(root: Path, file: str, revision: str, profile: str) -> tuple[Evaluations, list[str]]:
@@ -102,7 +107,7 @@ def found(root: Path, file: str, revision: str, profile: str) -> tuple[Evaluatio
     return {name: item for name, item in outcomes.items() if item is not None}, [name for name, item in outcomes.items() if item is None]
 
 
-def _found(root: Path, run: str) -> dict[str, Any] | None:
+def _found(root: Path, run: str) -> Evaluation | None:
     evaluation = outcome(root, run)
     if evaluation is None:
         return None
@@ -111,38 +116,23 @@ def _found(root: Path, run: str) -> dict[str, Any] | None:
     return {**evaluation, "trainings": trainings, "told": _told(read_output(root, branch_of(run), "reports/evaluate/examples.parquet"))}
 
 
-def _told(examples: bytes | None) -> list[bool]:
-    """Whether the language was written right, for the rows that no translator wrote: what the others are in, their prompts do not say."""
+def _told(examples: bytes | None) -> str:
+    """How often the language is written right where the prompt shows which it is."""
     if examples is None:
-        return []
-    rows = pq.read_table(io.BytesIO(examples), columns=["benchmark", "score", "slices", "value"]).to_pylist()
-    asked = [row for row in rows if (row["benchmark"], row["score"]) == ("inference", "lang")]
-    return [row["value"] == 1 for row in asked if json.loads(row["slices"]).get("source") != "Translation"]
+        return ""
+    columns = ["benchmark", "score", "slices", "given", "group", "value"]
+    rows = [row for row in pq.read_table(io.BytesIO(examples), columns=columns).to_pylist() if row["benchmark"] == "inference"]
+    asked = [row for row in rows if row["score"] == "lang" and json.loads(row["slices"]).get("task") not in _OPEN]
+    if not asked:
+        return ""
+    share = share_interval([row["value"] == 1 for row in asked], confidence=0.95, clusters=[row["group"] for row in asked])
+    most = Counter(json.loads(row["given"])["lang"] for row in asked).most_common(1)[0][1] / len(asked)
+    return _with_chance(share.mean, share.low, share.high, most, len(asked))
 
 
-def lift_table(evaluations: Evaluations) -> Iterator[str]:
-    """A line a claim; columns: the paper, then every member that ran its benchmark."""
-    whole = [name for name, item in evaluations.items() if _entry(item, CLAIMS[1])]
-    if not whole:
-        return
-    yield f"| measure | mode | paper | {' | '.join(whole)} |"
-    yield "|---" * (3 + len(whole)) + "|"
-    for claim in CLAIMS:
-        cells = [_cell(evaluations[name], claim) for name in whole]
-        if any(cells):
-            yield f"| {claim.title} | {claim.mode} | {claim.paper} | {' | '.join(cells)} |"
-
-
-def ablation_table(evaluations: Evaluations) -> Iterator[str]:
-    """How often each marker is written right for a bare prompt, and what markers are worth in likelihood, by member."""
-    markers = " | ".join(f"{name} (paper)" for name in _MARKERS)
-    yield f"| member | {markers} | lang, but for translations | held-out answers, `absent` | `inferred` | `fixed` |"
-    yield "|---" * (len(_MARKERS) + 5) + "|"
-    for name, item in evaluations.items():
-        right = [_right(item, marker, INFERRED.get(name, {}).get(marker)) for marker in _MARKERS]
-        right.append(_share(item["told"]))
-        nats = [_cell(item, Claim("", "likelihood", "nll", mode)) for mode in ("absent", "inferred", "fixed")]
-        yield f"| {name} | {' | '.join([*right, *nats])} |"
+def _with_chance(value: float, low: float, high: float, most: float, rows: int, paper: float | None = None) -> str:
+    beside = "" if paper is None else f", paper {paper:g}"
+    return f"**{100 * value:.1f}** ({100 * low:.0f} to {100 * high:.0f}; chance {100 * most:.0f}{beside}; n {rows})"
 
 
 def training_table(evaluations: Evaluations) -> Iterator[str]:
@@ -155,98 +145,111 @@ def training_table(evaluations: Evaluations) -> Iterator[str]:
             yield f"| {name} | {arm} | {counts} | {entry['heldout_first']['answer']:.3f}, {entry['heldout_last']['answer']:.3f} |"
 
 
-def _share(right: Sequence[bool]) -> str:
-    if not right:
+def lift_table(evaluations: Evaluations) -> Iterator[str]:
+    """A line a claim; columns: the paper, then every member. A lift whose interval leaves zero out is bold."""
+    yield f"| measure | mode | paper | {' | '.join(evaluations)} |"
+    yield "|---" * (3 + len(evaluations)) + "|"
+    for claim in CLAIMS:
+        cells = [_cell(item, claim) for item in evaluations.values()]
+        if any(cells):
+            yield f"| {claim.title} | {claim.mode} | {claim.paper} | {' | '.join(cells)} |"
+
+
+def inference_table(evaluations: Evaluations) -> Iterator[str]:
+    """How often each marker is written right for a bare prompt, in per cent, by member; chance is the most frequent value."""
+    yield f"| member | {' | '.join(_MARKERS)} | lang, where the prompt shows it |"
+    yield "|---" * (len(_MARKERS) + 2) + "|"
+    for name, item in evaluations.items():
+        right = [_right(item, marker, INFERRED.get(name, {}).get(marker)) for marker in _MARKERS]
+        yield f"| {name} | {' | '.join(right)} | {item['told']} |"
+
+
+def _right(evaluation: Evaluation, marker: str, paper: float | None) -> str:
+    entry = evaluation["metrics"].get("inference", {}).get(marker, {})
+    if "accuracy" not in entry:
         return ""
-    interval = share_interval(right, confidence=0.95)
-    return f"{100 * interval.mean:.1f} [{100 * interval.low:.0f}, {100 * interval.high:.0f}; {len(right)} rows]"
+    return _with_chance(entry["accuracy"], entry["low"], entry["high"], entry["majority"], entry["n"], paper)
 
 
-def _right(evaluation: dict[str, Any], marker: str, paper: float | None) -> str:
-    entry = evaluation["metrics"].get("inference", {}).get(marker)
-    if entry is None or "accuracy" not in entry:
-        return ""
-    value, low, high, majority = (100 * entry[name] for name in ("accuracy", "low", "high", "majority"))
-    beside = "" if paper is None else f" ({paper:g})"
-    return f"{value:.1f}{beside} [{low:.0f}, {high:.0f}; most frequent value {majority:.0f}]"
-
-
-def _entry(evaluation: dict[str, Any], claim: Claim) -> dict[str, Any]:
+def _entry(evaluation: Evaluation, claim: Claim) -> dict[str, Any]:
     part: Any = evaluation["metrics"]
     for key in (claim.benchmark, claim.score, claim.mode, claim.slice):
         part = part.get(key, {})
     return dict(part)
 
 
-def _scale(evaluation: dict[str, Any], claim: Claim) -> tuple[float, int]:
-    """What a number is multiplied by to be read, and its decimals."""
+def _is_share(evaluation: Evaluation, claim: Claim) -> bool:
     measures: Sequence[Measure] = (*MEASURES, *(Measure(**item) for item in evaluation["benchmarks"]["measures"]))
-    unit = next((item.unit for item in measures if (item.benchmark, item.score) == (claim.benchmark, claim.score)), "")
-    return (100.0, 1) if unit == "share" else (1.0, 3)
+    return any((item.benchmark, item.score, item.unit) == (claim.benchmark, claim.score, "share") for item in measures)
 
 
-def _cell(evaluation: dict[str, Any], claim: Claim) -> str:
+def _cell(evaluation: Evaluation, claim: Claim) -> str:
     entry = _entry(evaluation, claim)
     if not entry:
         return ""
-    factor, digits = _scale(evaluation, claim)
-    before, after, lift, low, high = (factor * entry[name] for name in ("baseline", "marked", "lift", "low", "high"))
-    text = f"{before:.{digits}f} to {after:.{digits}f}: {lift:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-    return f"**{text}**" if low > 0 or high < 0 else text
+    factor, digits = (100, 1) if _is_share(evaluation, claim) else (1, 3)
+    before, after, lift, low, high = (f"{factor * entry[name]:.{digits}f}" for name in ("baseline", "marked", "lift", "low", "high"))
+    text = f"{'+' * (entry['lift'] > 0)}{lift} ({low} to {high})"
+    decided = entry["low"] > 0 or entry["high"] < 0
+    return f"{before} to {after}: {f'**{text}**' if decided else text}; n {entry['n']}"
 
 
 def plot(evaluations: Evaluations, path: Path) -> None:
-    """Our lifts in points, one mark a member with its interval, and the paper's beside them."""
+    """Our lifts in points, one mark a member with its interval, and the paper's beside those that measure the same."""
     from matplotlib.figure import Figure
 
     shown = [claim for claim in CLAIMS if any(_points(item, claim) for item in evaluations.values())]
-    figure = Figure(figsize=(9, 0.42 * len(shown) + 1.2), layout="constrained")
+    figure = Figure(figsize=(9, 0.36 * len(shown) + 1.2), layout="constrained")
     axes = figure.subplots()
-    names = [name for name, item in evaluations.items() if any(_points(item, claim) for claim in shown)]
-    for number, name in enumerate(names):
-        rows = [(place, _points(evaluations[name], claim)) for place, claim in enumerate(shown)]
-        marks = [(place + 0.16 * (number - (len(names) - 1) / 2), values) for place, values in rows if values]
-        lifts = [values[0] for _, values in marks]
-        errors = [[lift - values[1] for lift, (_, values) in zip(lifts, marks, strict=True)],
-                  [values[2] - lift for lift, (_, values) in zip(lifts, marks, strict=True)]]  # fmt: skip
+    for number, (name, item) in enumerate(evaluations.items()):
+        shift = 0.16 * (number - (len(evaluations) - 1) / 2)
+        marks = [(place + shift, points) for place, claim in enumerate(shown) if (points := _points(item, claim))]
+        lifts = [lift for _, (lift, _, _) in marks]
+        errors = [[lift - low for _, (lift, low, _) in marks], [high - lift for _, (lift, _, high) in marks]]
         axes.errorbar(lifts, [place for place, _ in marks], xerr=errors, fmt="o", markersize=4, capsize=2, label=name)
     theirs = [(claim.theirs, place) for place, claim in enumerate(shown) if claim.theirs is not None]
-    axes.plot([lift for lift, _ in theirs], [place for _, place in theirs], "D", color="black", fillstyle="none", label="paper, 7B")
+    axes.plot([lift for lift, _ in theirs], [place for _, place in theirs], "D", color="black", fillstyle="none", label="paper (7B)")
     axes.axvline(0, color="grey", linewidth=0.8)
-    axes.set_yticks(range(len(shown)), [f"{claim.title} ({claim.mode})" for claim in shown])
+    axes.set_yticks(range(len(shown)), [f"{claim.title} ({claim.mode})" for claim in shown], fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel("lift over the baseline, points, with 95 % intervals")
+    axes.set_xlabel("lift of the marked model over its baseline, points, 95 % intervals")
     axes.legend(loc="best", fontsize=8)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    figure.savefig(path, metadata={"Date": None})
 
 
-def _points(evaluation: dict[str, Any], claim: Claim) -> tuple[float, float, float] | None:
+def _points(evaluation: Evaluation, claim: Claim) -> tuple[float, float, float] | None:
     entry = _entry(evaluation, claim)
-    factor, _ = _scale(evaluation, claim)
-    return (factor * entry["lift"], factor * entry["low"], factor * entry["high"]) if entry and factor > 1 else None
+    return (100 * entry["lift"], 100 * entry["low"], 100 * entry["high"]) if entry and _is_share(evaluation, claim) else None
+
+
+def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
+    """The tables of every sweep, and its picture into `--out`."""
+    for file in given.files:
+        name = read_sweep(root / file).name
+        evaluations, missing = found(root, file, given.revision, given.profile)
+        yield f"## {name}"
+        if missing:
+            yield f"Not done: {', '.join(missing)}."
+        if evaluations:
+            yield from ("\n".join(table(evaluations)) for table in (training_table, lift_table, inference_table))
+        if evaluations and given.out:
+            plot(evaluations, given.out / f"{name}.svg")
 
 
 def main() -> None:
-    """Print the tables and draw the picture."""
+    """Print the tables; with `--out` keep them, with the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", default=["sweeps/paper.yaml", "sweeps/paper-ablation.yaml"])
-    parser.add_argument("--revision", default="HEAD", help="what the sweep ran from")
+    parser.add_argument("--revision", default="HEAD", help="what the sweeps ran from")
     parser.add_argument("--profile", default="bench")
-    parser.add_argument("--plot", type=Path, help="where the picture goes (.svg or .png)")
+    parser.add_argument("--out", type=Path, help="a folder for tables.md and the pictures")
     given = parser.parse_args()
-    for file in given.files:
-        _show(Path.cwd(), file, given)
-
-
-def _show(root: Path, file: str, given: argparse.Namespace) -> None:
-    evaluations, missing = found(root, file, given.revision, given.profile)
-    print(f"## {read_sweep(root / file).name}\n")
-    if missing:
-        print(f"Not done: {', '.join(missing)}\n")
-    for table in (training_table, lift_table, ablation_table) if evaluations else ():
-        print("\n".join(table(evaluations)), end="\n\n")
-    if given.plot and any(_entry(item, CLAIMS[1]) for item in evaluations.values()):
-        plot(evaluations, given.plot)
+    if given.out:
+        given.out.mkdir(parents=True, exist_ok=True)
+    text = "\n\n".join(page(Path.cwd(), given)) + "\n"
+    print(text, end="")
+    if given.out:
+        (given.out / "tables.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -30,8 +30,8 @@ _SHARED = ("llm-cache", "mlflow", "mlflow-unsent", "registry", "scratch")
 """What runs share of `.tailmark`: what they go on from, and where they report. The rest is a run's own."""
 
 
-_SIBLING = re.compile(r"""(?:^|[\s"'\[,:])\.\./([^/\s"'\],:*?]+)""", re.MULTILINE)
-"""The first folder of a path that leaves the checkout."""
+_NEIGHBOUR = re.compile(r"""(?:^|[\s"'\[,:])\.\./([^./][^/\s"'\],:*?]*)""", re.MULTILINE)
+"""The first name of a path that leaves the checkout."""
 
 
 @dataclass(frozen=True)
@@ -118,19 +118,24 @@ def worktree(request: Request, name: str) -> Iterator[Workspace]:
     home = request.root.resolve()
     _clear_up(home)
     start = start_commit(home, request.revision, request.uncommitted)
-    root, branch = Layout(home).state / "worktrees" / name, branch_of(name)
+    root, branch = _place(home, name), branch_of(name)
     root.parent.mkdir(parents=True, exist_ok=True)
     git.git(home, "worktree", "add", "--quiet", "-B", branch, str(root), start)
     empty: str | None = start
     try:
         _share(home, root)
         empty = _set_options(root, request, name)
-        _link_siblings(home, root)
+        _link_neighbours(home, root)
         _bring_data(root)
         yield Workspace(root, home, branch, empty)
         empty = None
     finally:
         _leave(home, root, branch, empty)
+
+
+def _place(home: Path, name: str) -> Path:
+    """Where a run's worktree stands: in a folder of the run's own, which also takes links to the checkout's neighbours."""
+    return Layout(home).state / "worktrees" / name / home.name
 
 
 def branch_of(name: str) -> str:
@@ -185,18 +190,17 @@ def _set_options(root: Path, request: Request, name: str) -> str:
     return git.resolve(root, "HEAD")
 
 
-def _link_siblings(home: Path, root: Path) -> None:
-    """Let an option's path that leaves the checkout (`../shared/data`) lead to the same file from the worktree."""
-    for name in sorted(set(_SIBLING.findall((root / "params.yaml").read_text(encoding="utf-8")))):
-        link = root.parent / name
-        if (home.parent / name).exists() and not os.path.lexists(link):
-            link.symlink_to(home.parent / name)
+def _link_neighbours(home: Path, root: Path) -> None:
+    """Let an option's path to a neighbour of the checkout (`../shared/data`) lead to the same file from the worktree."""
+    for name in set(_NEIGHBOUR.findall((root / "params.yaml").read_text(encoding="utf-8"))):
+        if (home.parent / name).exists() and name != root.name:
+            (root.parent / name).symlink_to(home.parent / name)
 
 
 def _clear_up(home: Path) -> None:
     """Take away the worktrees of runs whose process is gone; what they had made is committed on their branches."""
     for record in runs.last_runs(Layout(home)):
-        root = Layout(home).state / "worktrees" / record.name
+        root = _place(home, record.name)
         if record.gone and root.exists():
             with suppress(StageFailed, OSError):  # another run clears up at the same time
                 _leave(home, root, branch_of(record.name), record.commit)
@@ -214,7 +218,7 @@ def _leave(home: Path, root: Path, branch: str, empty: str | None) -> None:
     try:
         git.commit_all(root, f"What {branch.removeprefix('tailmark/')} made")
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(root.parent, ignore_errors=True)
         git.git(home, "worktree", "prune")
     if git.resolve(home, branch) == empty:
         git.git(home, "branch", "--quiet", "-D", branch)

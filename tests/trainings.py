@@ -58,7 +58,7 @@ def make_project(root: Path, steps: int = STEPS) -> Path:
     packs = [random_pack(rng, step, number, 6) for step in range(steps) for number in range(1 + step % 3)]
     write_packs(prepared / "train" / "epoch-000.arrow", packs, metadata)
     write_packs(prepared / "heldout.arrow", [random_pack(rng, number, 9, 6) for number in range(3)], metadata)
-    use = MarkerUse(arm="marked", markers=("lang",), dataset_dropout=0.5, sample_dropout=0.5, taxonomy=metadata["taxonomy"])
+    use = MarkerUse(markers=("lang",), placement="both", dataset_dropout=0.5, sample_dropout=0.5, **metadata)
     write_json(prepared / MARKER_USE, use.model_dump(mode="json"))
     weights = shutil.ignore_patterns("*.safetensors", "config.json", "generation_config.json")
     shutil.copytree(layout.base, prepared / "tokenizer", ignore=weights)

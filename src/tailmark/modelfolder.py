@@ -21,7 +21,7 @@ class MarkerUse(BaseModel):
     """What an arm's training rows show of markers: preparation writes it beside the packs, training hands it on.
 
     Attributes:
-        arm: `marked`, or `baseline` (the same data, steps and seed without markers, so that no option of markers changes it).
+        arm: `marked`, or `baseline` (the same data, steps and seed without markers, which no dropout and no placement changes).
         markers: names of the markers it is trained with, sorted; empty for the baseline.
         placement: where the list stands in training.
         dataset_dropout, sample_dropout: p and q of the prompt-side list.
@@ -34,9 +34,9 @@ class MarkerUse(BaseModel):
 
     arm: Literal["baseline", "marked"]
     markers: tuple[str, ...]
-    placement: Literal["both", "prompt", "completion"] = "both"
-    dataset_dropout: float = 0.0
-    sample_dropout: float = 0.0
+    placement: Literal["both", "prompt", "completion"]
+    dataset_dropout: float
+    sample_dropout: float
     sample_dropout_by_marker: dict[str, float] = {}
     rendering: Rendering = "text"
     taxonomy: str

@@ -158,7 +158,7 @@ def test_the_worktree_of_a_killed_run_is_cleared_up_by_the_next(home: Path) -> N
     runs.begin(Layout(home), "pipeline", "killed", commit=place.commit).update(process=2**22 + 1)
     (place.root / "dvc.lock").write_text("schema: '2.0'\n")
     with worktree(request(home), "next") as other:
-        assert [path.name for path in other.root.parent.iterdir()] == ["next"]
+        assert [path.name for path in other.root.parent.parent.iterdir()] == ["next"]
     assert git(home, "show", "tailmark/killed:dvc.lock") == "schema: '2.0'"
     with suppress(OSError):  # its folder is gone
         killed.__exit__(None, None, None)

@@ -87,6 +87,18 @@ def test_an_answer_has_the_loss_that_the_model_itself_reports(loaded: LoadedMode
     assert score_answers(other, [item], batch_size=1, what="x")[0].nll == pytest.approx(float(own), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("placement", "in_prompt", "at_head"), [("both", True, True), ("prompt", True, False), ("completion", False, True)]
+)
+def test_given_markers_stand_where_training_had_them(loaded: LoadedModel, placement: str, in_prompt: bool, at_head: bool) -> None:
+    placed = replace(loaded, info=loaded.info.model_copy(update={"placement": placement}))
+    row = Row("a", tuple(ASKED), "A claim.", MarkerList(LIST), {}, False, "a")
+    bench = Bench(Config.model_validate({"evaluate": {"modes": ["fixed"]}}), loaded, placed, HeldOut((), {}, frozenset(), 0, ""))
+    _, score = likelihood(bench, [row], [])
+    item = Scored(ASKED, "A claim.", LIST if in_prompt else None, LIST if at_head else None)
+    assert score.value == score_answers(loaded, [item], batch_size=1, what="x")[0].nll
+
+
 def test_a_compact_list_is_scored_as_it_was_written(tmp_path: Path) -> None:
     """A number stays text, and what has no token was not written as a list of ours."""
     loaded = compact(marked_model(tmp_path, markers=tuple(LIST), rendering="compact"), Layout(tmp_path).base)

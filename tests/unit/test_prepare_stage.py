@@ -244,7 +244,7 @@ def test_same_inputs_same_bytes(prepared: Layout, base: Path, tmp_path: Path) ->
     [{"dataset_dropout": 0.0}, {"sample_dropout": 0.9, "sample_dropout_by_marker": {"lang": 0.1}}, {"placement": "prompt"}],
     ids=lambda options: ",".join(options),
 )
-def test_no_option_of_the_list_changes_the_baseline(prepared: Layout, base: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+def test_no_dropout_and_no_placement_changes_the_baseline(prepared: Layout, base: Path, tmp_path: Path, options: dict[str, Any]) -> None:
     layout, _ = checkout(tmp_path, base, [*good_rows(), IMITATION, *(item for item, _ in BAD_ROWS)])
     for arm in ARMS:
         run(config(**options), layout, arm)

@@ -21,8 +21,8 @@ def likelihood(bench: Bench, rows: Sequence[Row], inferred: Sequence[Answer]) ->
     """Negative log-likelihood of the reference answer per token: baseline, and the marked model in each mode.
 
     `absent` has no list anywhere, `inferred` the list the model wrote itself, `fixed` the row's own markers and `wrong` another row's;
-    the last two stand both in the prompt and at the head of the completion, as in training. The pass over `inferred` also says how
-    likely the model found the values it wrote (`confidence`).
+    the last two stand where training had them: in the prompt, at the head of the completion, or in both. The pass over `inferred` also
+    says how likely the model found the values it wrote (`confidence`).
     """
     asked: dict[ScoredMode, list[Scored]] = {"baseline": _without(rows)}
     asked |= {mode: _asked(bench, mode, rows, inferred) for mode in _modes(bench)}
@@ -55,7 +55,12 @@ def _asked(bench: Bench, mode: ScoredMode, rows: Sequence[Row], inferred: Sequen
         lists = [written_markers(bench.marked, answer) for answer in inferred]
         return [Scored(row.messages, row.completion, None, written) for row, written in zip(rows, lists, strict=True)]
     given = [row.markers for row in rows] if mode == "fixed" else shuffled_markers(rows, bench.config.seed)
-    return [Scored(row.messages, row.completion, markers, markers) for row, markers in zip(rows, given, strict=True)]
+    return [_marked(bench, row, markers) for row, markers in zip(rows, given, strict=True)]
+
+
+def _marked(bench: Bench, row: Row, markers: MarkerList) -> Scored:
+    info = bench.marked.info
+    return Scored(row.messages, row.completion, markers if info.reads_markers else None, markers if info.writes_markers else None)
 
 
 def attribution(bench: Bench) -> list[Score]:
@@ -77,7 +82,7 @@ def _attributed(bench: Bench, marker: str) -> list[Score]:
         return []
     rows = bench.draw(known, count, "attribution")
     lists = [MarkerList({**row.markers, marker: value}) for row in rows for value in values]
-    items = [Scored(row.messages, row.completion, lists[place], lists[place]) for place, row in _spread(rows, len(values))]
+    items = [_marked(bench, row, lists[place]) for place, row in _spread(rows, len(values))]
     found = answer_nll(bench.marked, items, batch_size=bench.config.evaluate.batch_size, what=f"attribution, {marker}")
     scores = []
     for place, row in enumerate(rows):

@@ -70,7 +70,7 @@ def run(config: Config, layout: Layout, arm: Arm) -> None:
 
 def _use(config: Config, arm: Arm, taxonomy: Taxonomy) -> MarkerUse:
     if arm == "baseline":
-        return MarkerUse(arm=arm, markers=(), taxonomy=taxonomy.digest)
+        return MarkerUse(arm=arm, markers=(), placement="both", dataset_dropout=0, sample_dropout=0, taxonomy=taxonomy.digest)
     options = config.prepare
     return MarkerUse(
         arm=arm,

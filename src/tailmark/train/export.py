@@ -14,7 +14,7 @@ from tailmark.chat.vocabulary import extend_vocabulary, marker_sources
 from tailmark.config import Config
 from tailmark.files import read_json, staged_folder
 from tailmark.layout import Arm, Layout
-from tailmark.modelfolder import MARKER_USE, TAXONOMY, MarkerUse, ModelInfo, forget_origin, write_model_info
+from tailmark.modelfolder import MARKER_USE, TAXONOMY, ModelInfo, forget_origin, write_model_info
 
 
 def export(config: Config, layout: Layout, arm: Arm, state: dict[str, Tensor]) -> None:
@@ -35,8 +35,7 @@ def export(config: Config, layout: Layout, arm: Arm, state: dict[str, Tensor]) -
         shutil.copytree(layout.prepared(arm) / "tokenizer", folder, dirs_exist_ok=True)
         forget_origin(folder)
         shutil.copyfile(layout.root / config.taxonomy.file, folder / TAXONOMY)
-        use = MarkerUse.model_validate(read_json(layout.prepared(arm) / MARKER_USE))
-        write_model_info(folder, ModelInfo(**use.model_dump(), base=config.base.source))
+        write_model_info(folder, ModelInfo(**read_json(layout.prepared(arm) / MARKER_USE), base=config.base.source))
 
 
 def _stop_at_end_of_turn(model: Any, folder: Path) -> None:

@@ -139,8 +139,8 @@ def check_inputs(config: Config, layout: Layout, arm: Arm) -> None:
                 fix = f"run `dvc repro prepare@{arm}`"
                 raise DataError(f"The packs were prepared with another {name}.", where=str(reader.path), fix=fix)
     _require(layout.base / "config.json", "There is no base model.", "run `dvc repro base`")
-    for file, what in (("tokenizer/tokenizer_config.json", "no tokenizer"), (MARKER_USE, "no description of their markers")):
-        _require(prepared / file, f"There is {what} beside the packs.", f"run `dvc repro prepare@{arm}`")
+    _require(prepared / "tokenizer" / "tokenizer_config.json", "There is no tokenizer beside the packs.", f"run `dvc repro prepare@{arm}`")
+    _require(prepared / MARKER_USE, "Nothing beside the packs says which markers they show.", f"run `dvc repro prepare@{arm}`")
 
 
 def _require(path: Path, what: str, fix: str) -> None:
