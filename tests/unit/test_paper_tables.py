@@ -1,0 +1,84 @@
+"""The tables of the paper's experiment, from evaluations as a member's branch holds them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.paper import CLAIMS, _told, inference_table, lift_table, plot, training_table
+from tailmark.evaluate.store import EXAMPLES
+from tasks.sweepfile import read_sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def entry(lift: float, half: float) -> dict[str, float]:
+    return {"baseline": 0.5, "marked": 0.5 + lift, "lift": lift, "low": lift - half, "high": lift + half, "n": 20}
+
+
+def evaluation(lift: float) -> dict[str, Any]:
+    share = {"accuracy": 0.75, "low": 0.5, "high": 0.9, "majority": 0.25, "n": 20}
+    metrics: dict[str, Any] = {"inference": {"domain": share, "length_tokens": {"relative_error": 0.1}}}
+    for claim in CLAIMS:
+        metrics.setdefault(claim.benchmark, {}).setdefault(claim.score, {}).setdefault(claim.mode, {})[claim.slice] = entry(lift, 0.1)
+    measures = [{"benchmark": "language_confusion", "score": "line", "title": "", "unit": "share", "higher_is_better": True}]
+    counts = {"steps": 3, "tokens": 1000, "supervised_tokens": 10, "trainable_parameters": 5}
+    trained = {**counts, "heldout_first": {"answer": 3.0}, "heldout_last": {"answer": 2.0}}
+    return {"metrics": metrics, "benchmarks": {"measures": measures}, "trainings": {"baseline": trained}, "told": ""}
+
+
+def test_a_lift_is_bold_where_its_interval_leaves_zero_out() -> None:
+    lines = list(lift_table({"sure": evaluation(0.25), "unsure": evaluation(0.05), "worse": evaluation(-0.2)}))
+    line = next(text for text in lines if "lines all pass | fixed" in text)
+    assert "50.0 to 75.0: **+25.0 (15.0 to 35.0)**; n 20" in line
+    assert "50.0 to 55.0: +5.0 (-5.0 to 15.0); n 20" in line
+    assert "**-20.0 (-30.0 to -10.0)**" in line
+    assert "0.500 to 0.750" in next(text for text in lines if "nats per token | absent" in text), "what is no share keeps its unit"
+    assert len(lines) == 2 + len(CLAIMS)
+
+
+def test_a_benchmark_that_nobody_ran_has_no_line() -> None:
+    one = evaluation(0.1)
+    del one["metrics"]["humanevalpack"]
+    assert not any("HumanEvalPack" in line for line in lift_table({"a": one}))
+
+
+def test_markers_stand_beside_chance_and_the_paper() -> None:
+    line = list(inference_table({"0_50": evaluation(0.1)}))[-1]
+    assert line.startswith("| 0_50 | **75.0** (50 to 90; chance 25, paper 3.3; n 20) |")
+    assert list(training_table({"a": evaluation(0.1)}))[-1] == "| a | baseline | 3 | 1,000 | 10 | 5 | 3.000, 2.000 |"
+
+
+def test_a_language_counts_where_the_prompt_shows_it() -> None:
+    def row(task: str, lang: str, value: float, number: int, score: str = "lang") -> dict[str, Any]:
+        texts = dict.fromkeys(("markers", "written", "reference", "mode", "arm", "prompt"), "{}")
+        slices, given = json.dumps({"task": task, "lang": lang}), json.dumps({"lang": lang})
+        of = {"benchmark": "inference", "score": score, "row_id": str(number), "group": str(number), "tail": False}
+        return {**texts, **of, "value": value, "slices": slices, "given": given, "answer": None}
+
+    rows = [row("Summarization", "French", 1.0, 1), row("Summarization", "English", 0.0, 2), row("CodeFix", "English", 1.0, 3)]
+    rows += [row("Explanation", "English", 1.0, 4), row("Translation", "French", 0.0, 5), row("CodeFix", "English", 0.0, 6, "domain")]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), file)
+    assert _told(file.getvalue()).startswith("**66.7** (")
+    assert _told(file.getvalue()).endswith("; chance 67; n 3)")
+    assert _told(None) == ""
+
+
+@pytest.mark.parametrize("file", ["paper.yaml", "paper-gpu.yaml"])
+def test_every_benchmark_of_a_sweep_is_in_the_table(file: str) -> None:
+    named = {str(item.get("name", item["kind"])) for item in read_sweep(ROOT / "sweeps" / file).members["50_50"]["evaluate.benchmarks"]}
+    assert named - {claim.benchmark for claim in CLAIMS} <= {"translation", "length_buckets"}
+
+
+def test_the_picture_has_the_papers_lifts_beside_ours(tmp_path: Path) -> None:
+    plot({"a": evaluation(0.2)}, tmp_path / "lifts.svg")
+    drawn = (tmp_path / "lifts.svg").read_text()
+    assert drawn.startswith("<?xml")
+    assert "paper (7B)" in drawn
