@@ -83,21 +83,21 @@ def checkout(request: Request) -> Iterator[Workspace]:
             where=str(root),
             fix="choose the workspace 'worktree', or edit `params.yaml`",
         )
-    with _only_run(Layout(root).state):
+    with _only_run(Layout(root).state, root):
         yield Workspace(root, root)
 
 
 @contextmanager
-def _only_run(state: Path) -> Iterator[None]:
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / "pipeline.lock").open("a+", encoding="utf-8") as file:
+def _only_run(folder: Path, root: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "pipeline.lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
             raise StageFailed(
                 f"Another run works in this checkout: process {file.read()}.",
-                where=str(state.parent),
+                where=str(root),
                 fix="wait until it ends; runs in worktrees (`--worktree`) can go on side by side",
             ) from None
         file.truncate(0)
@@ -114,12 +114,23 @@ def worktree(request: Request, name: str) -> Iterator[Workspace]:
 
     Raises:
         ConfigError: there is no such revision, profile or option, or the tree has changes and the request refuses them.
+        StageFailed: a run of this name works there.
     """
     home = request.root.resolve()
     _clear_up(home)
     start = start_commit(home, request.revision, request.uncommitted)
-    root, branch = _place(home, name), branch_of(name)
-    root.parent.mkdir(parents=True, exist_ok=True)
+    root = _place(home, name)
+    with _only_run(root.parent, root):
+        if root.exists():  # a run of this name was killed, and its record is this one's by now
+            with suppress(StageFailed, OSError):
+                _leave(home, root, branch_of(name), None)
+        with _in_worktree(request, name, home, root, start) as place:
+            yield place
+
+
+@contextmanager
+def _in_worktree(request: Request, name: str, home: Path, root: Path, start: str) -> Iterator[Workspace]:
+    branch = branch_of(name)
     git.git(home, "worktree", "add", "--quiet", "-B", branch, str(root), start)
     empty: str | None = start
     try:

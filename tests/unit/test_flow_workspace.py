@@ -164,6 +164,33 @@ def test_the_worktree_of_a_killed_run_is_cleared_up_by_the_next(home: Path) -> N
         killed.__exit__(None, None, None)
 
 
+_RUN = """
+import sys, time
+from pathlib import Path
+from tasks.parameters import Request
+from tasks.workspace import worktree
+with worktree(Request(root=Path(sys.argv[1]), overrides=("seed=5",)), "again") as place:
+    (place.root / "dvc.lock").write_text("schema: '2.0'")
+    print("works", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_killed_run_of_the_same_name_is_no_obstacle(home: Path) -> None:
+    """A member of a sweep has the same name when it is started again, and its record is overwritten before anything is cleared up."""
+    with subprocess.Popen([sys.executable, "-c", _RUN, str(home)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "works\n"
+        with pytest.raises(StageFailed, match=f"process {run.pid}"), worktree(request(home), "again"):
+            pass
+        run.kill()
+    runs.begin(Layout(home), "pipeline", "again")
+    with worktree(request(home, overrides=("seed=6",)), "again") as place:
+        assert "seed: 6" in (place.root / "params.yaml").read_text()
+        assert not (place.root / "dvc.lock").exists()
+    assert list((Layout(home).state / "worktrees").iterdir()) == []
+
+
 def test_a_checkout_takes_one_run_and_no_other_options(home: Path) -> None:
     with pytest.raises(ConfigError, match="cannot have another revision"), checkout(request(home, overrides=("seed=5",))):
         pass
