@@ -100,7 +100,7 @@ def test_the_model_folder_is_complete_and_learned(one_rank: Path) -> None:
     layout = Layout(one_rank)
     info = read_model_info(layout.trained("marked"), verify=True)
     assert info.arm == "marked"
-    assert "domain" in info.markers
+    assert (info.markers, info.dataset_dropout) == (("lang",), 0.5), "as the packs say that were trained on"
     assert str(one_rank) not in (layout.trained("marked") / "config.json").read_text(encoding="utf-8")
     trained, before = (AutoModelForCausalLM.from_pretrained(path) for path in (layout.trained("marked"), layout.base))
     assert trained.dtype == torch.bfloat16

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -116,7 +117,7 @@ def test_the_ready_made_sweeps_are_possible(tmp_path: Path) -> None:
         sweep = read_sweep(path)
         for options in {**_grid(sweep), **sweep.members}.values():
             (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-            override(tmp_path, [f"{name}={value}" for name, value in {**sweep.shared, **options}.items()])
+            override(tmp_path, [f"{name}={json.dumps(value)}" for name, value in {**sweep.shared, **options}.items()])
     dropout = YAML(typ="safe").load((ROOT / "sweeps" / "dropout.yaml").read_text())["members"]
     assert {"0_50", "50_50", "70_50"} <= set(dropout)
     assert dropout["70_50"] == {"prepare.dataset_dropout": 0.7, "prepare.sample_dropout": 0.5}
