@@ -56,7 +56,7 @@ def _started(command: Sequence[str], cwd: Path, env: dict[str, str]) -> Iterator
         )  # fmt: skip
         _running.add(process)
     try:
-        with _leash(process):
+        with leashed(process):
             yield process
             end_group(process)
     finally:
@@ -66,7 +66,7 @@ def _started(command: Sequence[str], cwd: Path, env: dict[str, str]) -> Iterator
 
 
 @contextmanager
-def _leash(process: subprocess.Popen[str]) -> Iterator[None]:
+def leashed(process: subprocess.Popen[str]) -> Iterator[None]:
     """A second process that ends the group if this one is killed."""
     command = [sys.executable, "-I", "-S", leash.__file__, str(process.pid)]
     holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)

@@ -38,15 +38,16 @@ def local_server() -> Iterator[None]:
     log = Path(PREFECT_HOME.value()) / "server.log"
     url = f"http://127.0.0.1:{_free_port()}/api"
     server = _start(url, log)
-    try:
-        _wait(server, url, log)
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield
-    finally:
+    with process.leashed(server):  # Prefect lets SIGTERM end this process on the spot, and SIGKILL always does
         try:
-            APILogHandler().flush()
+            _wait(server, url, log)
+            with temporary_settings({PREFECT_API_URL: url}):
+                yield
         finally:
-            process.end_group(server, {signal.SIGTERM: 3.0, signal.SIGKILL: 5.0})
+            try:
+                APILogHandler().flush()
+            finally:
+                process.end_group(server, {signal.SIGTERM: 3.0, signal.SIGKILL: 5.0})
 
 
 def _free_port() -> int:

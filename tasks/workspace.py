@@ -29,7 +29,6 @@ from tasks.parameters import AS_COMMITTED, Request, Uncommitted
 _SHARED = ("llm-cache", "mlflow", "mlflow-unsent", "registry", "scratch")
 """What runs share of `.tailmark`: what they go on from, and where they report. The rest is a run's own."""
 
-
 _NEIGHBOUR = re.compile(r"""(?:^|[\s"'\[,:])\.\./([^./][^/\s"'\],:*?]*)""", re.MULTILINE)
 """The first name of a path that leaves the checkout."""
 
@@ -121,9 +120,7 @@ def worktree(request: Request, name: str) -> Iterator[Workspace]:
     start = start_commit(home, request.revision, request.uncommitted)
     root = _place(home, name)
     with _only_run(root.parent, root):
-        if root.exists():  # a run of this name was killed, and its record is this one's by now
-            with suppress(StageFailed, OSError):
-                _leave(home, root, branch_of(name), None)
+        _take_away(home, root)  # a run of this name that was killed may have left one
         with _in_worktree(request, name, home, root, start) as place:
             yield place
 
@@ -144,8 +141,17 @@ def _in_worktree(request: Request, name: str, home: Path, root: Path, start: str
         _leave(home, root, branch, empty)
 
 
+def _take_away(home: Path, root: Path) -> None:
+    """Remove a worktree and the links beside it, but not the lock that stands there too."""
+    shutil.rmtree(root, ignore_errors=True)
+    for path in root.parent.iterdir():
+        if path.is_symlink():
+            path.unlink()
+    git.git(home, "worktree", "prune")
+
+
 def _place(home: Path, name: str) -> Path:
-    """Where a run's worktree stands: in a folder of the run's own, which also takes links to the checkout's neighbours."""
+    """Where a run's worktree stands: in a folder of the run's own, beside its lock and links to the checkout's neighbours."""
     return Layout(home).state / "worktrees" / name / home.name
 
 

@@ -188,6 +188,8 @@ def test_a_killed_run_of_the_same_name_is_no_obstacle(home: Path) -> None:
     with worktree(request(home, overrides=("seed=6",)), "again") as place:
         assert "seed: 6" in (place.root / "params.yaml").read_text()
         assert not (place.root / "dvc.lock").exists()
+        with pytest.raises(StageFailed, match=f"process {os.getpid()}"), worktree(request(home), "again"):
+            pass
     assert list((Layout(home).state / "worktrees").iterdir()) == []
 
 

@@ -71,17 +71,9 @@ def run(config: Config, layout: Layout, arm: Arm) -> None:
 def _use(config: Config, arm: Arm, taxonomy: Taxonomy) -> MarkerUse:
     if arm == "baseline":
         return MarkerUse(arm=arm, markers=(), placement="both", dataset_dropout=0, sample_dropout=0, taxonomy=taxonomy.digest)
-    options = config.prepare
-    return MarkerUse(
-        arm=arm,
-        markers=tuple(sorted(taxonomy.markers if options.markers is None else options.markers)),
-        placement=options.placement,
-        dataset_dropout=options.dataset_dropout,
-        sample_dropout=options.sample_dropout,
-        sample_dropout_by_marker=options.sample_dropout_by_marker,
-        rendering=options.rendering,
-        taxonomy=taxonomy.digest,
-    )
+    markers = tuple(sorted(taxonomy.markers if config.prepare.markers is None else config.prepare.markers))
+    named_alike = config.prepare.model_dump(include=set(MarkerUse.model_fields) - {"markers"})
+    return MarkerUse(arm=arm, markers=markers, taxonomy=taxonomy.digest, **named_alike)
 
 
 def _tokenizer(config: Config, layout: Layout, compact: Values | None = None) -> Any:
