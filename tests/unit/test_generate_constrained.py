@@ -108,6 +108,7 @@ class Eager:
     def __init__(self, loaded: LoadedModel) -> None:
         self.model, self.starts = loaded.model, loaded.list_starts
         self.device, self.generation_config = loaded.model.device, loaded.model.generation_config
+        self.config = loaded.model.config
 
     def __call__(self, **arguments: Any) -> Any:
         output = self.model(**arguments)

@@ -5,24 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from tailmark.config import Config
 from tailmark.errors import TaxonomyError
 from tailmark.evaluate.sample import HeldOut, Row, draw
 from tailmark.evaluate.scores import ScoredMode
-from tailmark.generate.decode import Answer, Request, generate
 from tailmark.generate.loading import LoadedModel
+from tailmark.generate.local import LocalModel
+from tailmark.generate.request import Answer, Request
 from tailmark.taxonomy import MarkerValue
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What every comparison needs."""
+    """What every comparison needs.
+
+    Attributes:
+        kept: a file in which answers are kept as they are made, so that an evaluation that was killed goes on (None: they are not kept).
+    """
 
     config: Config
     baseline: LoadedModel
     marked: LoadedModel
     heldout: HeldOut
+    kept: Path | None = None
 
     def draw(self, rows: Sequence[Row], count: int, purpose: str) -> list[Row]:
         """A sample of rows, balanced over head and tail."""
@@ -45,7 +52,7 @@ class Bench:
     def _generate(self, loaded: LoadedModel, requests: Sequence[Request], what: str, max_new_tokens: int | None) -> list[Answer]:
         options = self.config.evaluate
         tokens = max_new_tokens or options.max_new_tokens
-        return generate(loaded, requests, max_new_tokens=tokens, batch_size=options.batch_size, what=what)
+        return LocalModel(loaded, batch_size=options.batch_size, store=self.kept).answer(requests, max_new_tokens=tokens, what=what)
 
 
 def written_markers(loaded: LoadedModel, answer: Answer) -> Mapping[str, MarkerValue] | None:

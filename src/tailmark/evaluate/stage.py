@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from tailmark import generate
 from tailmark.chat import render_prompt
 from tailmark.config import Config
 from tailmark.console import duration, say
@@ -28,7 +29,7 @@ from tailmark.evaluate.suite.runner import NOTHING, Suite, run_suite
 from tailmark.evaluate.summary import Metrics, summarize
 from tailmark.evaluate.table import lift_rows, lift_table, read_measures, render_table
 from tailmark.evaluate.tables import length_points, marker_rows, rarity_points, slice_rows, tendency_rows
-from tailmark.files import read_json, staged_folder, write_json, write_text
+from tailmark.files import read_json, sha256_file, sha256_json, staged_folder, write_json, write_text
 from tailmark.generate.loading import LoadedModel, load_model
 from tailmark.generate.modes import Tagger
 from tailmark.layout import Layout
@@ -53,11 +54,14 @@ def run(config: Config, layout: Layout, tagger: Tagger | None = None) -> None:
     start = time.monotonic()
     with start_run("evaluate", config=config, layout=layout, stage="evaluate") as tracked:
         bench = load_bench(config, layout)
+        keeping = _keeping(bench, layout)
+        bench = replace(bench, kept=keeping)
         suite = run_suite(bench, layout, tagger)
         scores = [*measure(bench), *suite.scores]
         with staged_folder(layout.evaluated) as folder:
             write_scores(folder / SCORES, scores, facts_of(bench, suite))
             write_results(folder, config)
+        keeping.unlink(missing_ok=True)
         _track(tracked, layout.evaluated)
     _show(layout.evaluated)
     say(f"Evaluated in {duration(time.monotonic() - start)}. Report: {layout.evaluated / 'report.html'}")
@@ -91,6 +95,14 @@ def load_bench(config: Config, layout: Layout) -> Bench:
     tail = sum(row.tail for row in heldout.rows)
     say(f"  {len(heldout.rows):,} rows held out, {tail:,} of them in the tail ({', '.join(sorted(heldout.tail)) or 'there is none'})")
     return Bench(config, baseline, marked, heldout)
+
+
+def _keeping(bench: Bench, layout: Layout) -> Path:
+    """Where the answers are kept while an evaluation runs: a name for all that an answer depends on beside its request."""
+    sources = [sha256_file(path) for path in sorted(Path(generate.__file__).parent.glob("*.py"))]
+    versions = [version(name) for name in ("torch", "transformers")]
+    key = sha256_json([bench.baseline.digest, bench.marked.digest, str(bench.marked.device), sources, versions])
+    return layout.state / "scratch" / f"evaluate-{key[:16]}.jsonl"
 
 
 def _askable(heldout: HeldOut, arms: Sequence[LoadedModel]) -> HeldOut:

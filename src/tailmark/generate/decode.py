@@ -16,6 +16,7 @@ from torch.nn import functional
 from tailmark.chat import render_prompt, token_ids
 from tailmark.console import Progress
 from tailmark.errors import DataError, ModelError
+from tailmark.generate.cache import growing_cache
 from tailmark.generate.loading import LoadedModel
 from tailmark.generate.request import LIST_TOKENS, Answer, Request
 from tailmark.generate.row import Row
@@ -117,7 +118,7 @@ class Batch:
         self.rows = [row for row in rows if not row.done]
         self._loaded, self._chunk = loaded, chunk
         self._mask = torch.empty((len(self.rows), 0), dtype=torch.long, device=loaded.device)
-        self._cache: Any = None
+        self._cache: Any = None if loaded.partial_attention else growing_cache()  # None: the model makes one of its own kinds of layers
 
     @property
     def reading(self) -> list[bool]:
