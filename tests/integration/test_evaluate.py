@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,32 @@ def test_the_same_inputs_give_the_same_bytes(checkout: tuple[Config, Layout]) ->
     write_scores(again / "examples.parquet", stage.measure(bench), stage.facts_of(bench))
     stage.write_results(again, config)
     assert hashes(again) == before
+
+
+def test_a_killed_evaluation_keeps_its_answers(checkout: tuple[Config, Layout], tmp_path: Path) -> None:
+    config, layout = checkout
+    elsewhere = Layout(tmp_path / "elsewhere")
+    shutil.copytree(layout.root, elsewhere.root, ignore=shutil.ignore_patterns("evaluate", "again", ".tailmark"))
+    code = "import sys\nfrom pathlib import Path\nfrom tailmark.config import Config\nfrom tailmark.evaluate import stage\n"
+    code += "from tailmark.layout import Layout\nstage.run(Config.model_validate_json(sys.argv[1]), Layout(Path(sys.argv[2])))"
+    command = [sys.executable, "-c", code, config.model_dump_json(by_alias=True), str(elsewhere.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        kept = wait_for(elsewhere.state, process)
+        process.kill()
+    assert not elsewhere.evaluated.exists()
+    subprocess.run(command, capture_output=True, check=True)
+    assert hashes(elsewhere.evaluated) == hashes(layout.evaluated)
+    assert not kept.exists()
+
+
+def wait_for(state: Path, process: subprocess.Popen[str]) -> Path:
+    """The file of answers, as soon as there are some."""
+    while process.poll() is None:
+        for path in state.glob("scratch/evaluate-*.jsonl"):
+            if path.stat().st_size:
+                return path
+        time.sleep(0.01)
+    raise AssertionError(f"ended with {process.returncode} before it could be killed")
 
 
 def test_everything_is_made_again_from_the_scores(checkout: tuple[Config, Layout], tmp_path: Path) -> None:
