@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tailmark.chat import render_prompt, token_ids
 from tailmark.errors import ModelError, TaxonomyError
 from tailmark.evaluate.likelihood import Scored, answer_nll
 from tailmark.generate.command import Options, read_markers, run
-from tailmark.generate.decode import LIST_TOKENS, Request, generate
+from tailmark.generate.decode import _SHORT, LIST_TOKENS, Request, _alike, generate
 from tailmark.generate.loading import LoadedModel, load_model
 from tailmark.generate.row import Row
 from tailmark.taxonomy import render
@@ -41,6 +43,18 @@ def test_batched_decoding_is_the_same_as_one_by_one(loaded: LoadedModel) -> None
     together = generate(loaded, requests, max_new_tokens=12, batch_size=4)
     alone = [generate(loaded, [request], max_new_tokens=12, batch_size=1)[0] for request in requests]
     assert together == alone
+
+
+@given(st.lists(st.integers(0, 5000), max_size=40), st.integers(1, 8))
+def test_prompts_of_a_batch_are_of_like_length(lengths: list[int], batch_size: int) -> None:
+    batches = list(_alike(lengths, batch_size))
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    taken = [lengths[place] for batch in batches for place in batch]
+    assert taken == sorted(taken, reverse=True)
+    for batch in batches:
+        longest, shortest = lengths[batch[0]], lengths[batch[-1]]
+        assert len(batch) <= batch_size
+        assert shortest >= longest / 2 or longest <= 2 * _SHORT
 
 
 def test_greedy_means_the_most_likely_token_each_time(loaded: LoadedModel) -> None:

@@ -24,6 +24,9 @@ from tailmark.generate.sampling import choose
 
 __all__ = ["LIST_TOKENS", "Answer", "Batch", "Request", "generate", "generate_batches", "prompt_text", "require_full_attention"]
 
+_SHORT = 128
+"""Tokens below which it costs little to fill a prompt up."""
+
 
 def generate(
     loaded: LoadedModel,
@@ -64,15 +67,28 @@ def generate_batches(
     require_full_attention(loaded, requests)
     texts = [prompt_text(loaded, item) for item in requests]
     prompts = token_ids(loaded.tokenizer, texts)
-    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), index))
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
+    for places in _alike(list(map(len, prompts)), batch_size):
         rows = [Row(loaded, requests[place], texts[place], prompts[place], max_new_tokens, list_only) for place in places]
         batch = Batch(loaded, rows)
         while batch.rows:
             batch.step()
             batch.leave(unless_left=0.75)
         yield {place: row.answer() for place, row in zip(places, rows, strict=True)}
+
+
+def _alike(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Places of prompts in batches, the longest first; each at least half as long as its batch's longest, or short.
+
+    Every row is filled up to the longest: one prompt of 4,000 tokens among thirty of 200 would cost as much as thirty of 4,000.
+    """
+    batch: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        if batch and (len(batch) == batch_size or lengths[place] < lengths[batch[0]] / 2 > _SHORT):
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch
 
 
 def prompt_text(loaded: LoadedModel, request: Request) -> str:
