@@ -26,6 +26,7 @@ class MarkerUse(BaseModel):
         placement: where the list stands in training.
         dataset_dropout, sample_dropout: p and q of the prompt-side list.
         sample_dropout_by_marker: another q of single markers.
+        list_dropout: share of the examples without a list on either side.
         rendering: how lists are written, in prompts and in completions.
         taxonomy: digest of the taxonomy.
     """
@@ -38,6 +39,7 @@ class MarkerUse(BaseModel):
     dataset_dropout: float
     sample_dropout: float
     sample_dropout_by_marker: dict[str, float] = {}
+    list_dropout: float = 0.0
     rendering: Rendering = "text"
     taxonomy: str
 

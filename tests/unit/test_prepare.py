@@ -47,6 +47,17 @@ def test_rates_are_p_and_q(p: float, q: float, seed: int) -> None:
         assert abs(removed - q) <= 5 * (0.25 / (len(kept) * len(MARKERS))) ** 0.5
 
 
+@given(p=st.sampled_from([0.0, 0.5]), share=st.floats(0, 1), seed=st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_rows_without_lists_are_drawn_apart_from_the_others(p: float, share: float, seed: int) -> None:
+    rows = [str(row) for row in range(2000)]
+    dropout, paper = Dropout(seed, p, 0.5, lists=share), Dropout(seed, p, 0.5)
+    unlisted = [row for row in rows if dropout.unlisted(0, row)]
+    assert abs(len(unlisted) / len(rows) - share) <= 5 * (0.25 / len(rows)) ** 0.5
+    assert all(dropout(MARKERS, 0, row) is None for row in unlisted)
+    assert all(dropout(MARKERS, 0, row) == paper(MARKERS, 0, row) for row in set(rows) - set(unlisted))
+
+
 @given(rates=st.fixed_dictionaries({name: st.sampled_from([0.0, 0.25, 1.0]) for name in ("lang", "task")}), row_id=row_ids)
 def test_a_marker_can_have_a_rate_of_its_own(rates: dict[str, float], row_id: str) -> None:
     kept, common = Dropout(5, 0, 0.5, rates)(MARKERS, 0, row_id), Dropout(5, 0, 0.5)(MARKERS, 0, row_id)

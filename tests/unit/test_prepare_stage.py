@@ -241,7 +241,12 @@ def test_same_inputs_same_bytes(prepared: Layout, base: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "options",
-    [{"dataset_dropout": 0.0}, {"sample_dropout": 0.9, "sample_dropout_by_marker": {"lang": 0.1}}, {"placement": "prompt"}],
+    [
+        {"dataset_dropout": 0.0},
+        {"list_dropout": 0.3},
+        {"sample_dropout": 0.9, "sample_dropout_by_marker": {"lang": 0.1}},
+        {"placement": "prompt"},
+    ],
     ids=lambda options: ",".join(options),
 )
 def test_no_dropout_and_no_placement_changes_the_baseline(prepared: Layout, base: Path, tmp_path: Path, options: dict[str, Any]) -> None:
@@ -252,6 +257,22 @@ def test_no_dropout_and_no_placement_changes_the_baseline(prepared: Layout, base
     assert sha256_tree(layout.prepared("marked")) != sha256_tree(prepared.prepared("marked"))
     said = MarkerUse.model_validate(read_json(layout.prepared("marked") / MARKER_USE))
     assert said.model_dump().items() >= options.items()
+
+
+def test_a_row_whose_lists_are_dropped_has_none_on_either_side(base: Path, tmp_path: Path) -> None:
+    layout, _ = checkout(tmp_path, base, good_rows())
+    run(config(epochs=2, dataset_dropout=0, list_dropout=0.4), layout, "marked")
+    tokenizer = AutoTokenizer.from_pretrained(layout.prepared("marked") / "tokenizer")
+    dropout = Dropout(17, 0.0, 0.5, lists=0.4)
+    seen = []
+    for epoch, row_id, ids, kinds, _ in all_documents(layout, "marked"):
+        seen.append(bool(np.any(kinds == MARKERS)))
+        assert seen[-1] != dropout.unlisted(epoch, row_id)
+        assert ("<MARKER_LIST>" in tokenizer.decode(ids[kinds == UNSUPERVISED])) == seen[-1]
+    assert 0.3 < np.mean(seen) < 0.9
+    rates = read_json(layout.prepared("marked") / "report.json")["train"][0]["dropout"]
+    assert rates["dataset"] == 0
+    assert 0.1 < rates["list"] < 0.7
 
 
 @pytest.mark.parametrize(("placement", "in_prompt", "in_completion"), [("prompt", True, False), ("completion", False, True)])

@@ -28,6 +28,7 @@ class Prepare(Section):
         dataset_dropout: share p of the examples whose whole prompt-side list is removed.
         sample_dropout: share q of the markers of an example that are removed from its prompt-side list.
         sample_dropout_by_marker: another q for single markers.
+        list_dropout: share of the examples that have no list on either side, so that a model can also answer without one (the paper: 0).
         rendering: lists as plain text, as in the paper, or `compact`: one added token per marker name and per closed value.
         epochs: passes over the training rows; each has its own order and its own dropout.
         rows_per_step: rows of one optimizer step, equal in both arms, so that both take the same steps on the same rows.
@@ -42,6 +43,7 @@ class Prepare(Section):
     dataset_dropout: Fraction = 0.5
     sample_dropout: Fraction = 0.5
     sample_dropout_by_marker: dict[str, Fraction] = Field(default_factory=dict)
+    list_dropout: Fraction = 0.0
     rendering: Literal["text", "compact"] = "text"
     epochs: Positive = 1
     rows_per_step: Positive = 16

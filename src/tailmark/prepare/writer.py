@@ -27,8 +27,14 @@ HELDOUT_EPOCH = -1
 
 @dataclass
 class _Tally:
-    """What dropout did."""
+    """What dropout did.
 
+    Attributes:
+        rows: all of them; those with a list somewhere have their prompt-side lists and markers counted below.
+    """
+
+    rows: int = 0
+    unlisted: int = 0
     lists: int = 0
     lists_removed: int = 0
     markers: int = 0
@@ -43,7 +49,11 @@ class _Tally:
             self.markers_removed += len(markers) - len(kept)
 
     def rates(self) -> dict[str, float]:
-        rates = {"dataset": self.lists_removed / max(self.lists, 1), "sample": self.markers_removed / max(self.markers, 1)}
+        rates = {
+            "list": self.unlisted / max(self.rows, 1),
+            "dataset": self.lists_removed / max(self.lists, 1),
+            "sample": self.markers_removed / max(self.markers, 1),
+        }
         return {name: round(rate, 4) for name, rate in rates.items()}
 
 
@@ -88,7 +98,10 @@ class Writer:
         marked = self.arm == "marked"
         prompts = self._prompts(examples, epoch, tally) if marked and self.options.placement != "completion" else None
         for example in examples:
-            head = example.list_ids if marked and self.options.placement != "prompt" else _NOTHING
+            unlisted = marked and self.dropout.unlisted(epoch, example.id)
+            if marked:
+                tally.rows, tally.unlisted = tally.rows + 1, tally.unlisted + unlisted
+            head = example.list_ids if marked and self.options.placement != "prompt" and not unlisted else _NOTHING
             yield _Document(example.prompt_ids if prompts is None else next(prompts), head, example.answer_ids)
 
     def _prompts(self, examples: Sequence[Example], epoch: int, tally: _Tally) -> Iterator[Ids]:
@@ -97,7 +110,8 @@ class Writer:
         with_list = [(example.messages, kept) for example, kept in zip(examples, lists, strict=True) if kept is not None]
         rendered = (ids for batch in self.run(prompt_ids, chunks(with_list, BATCH)) for ids in batch)
         for example, kept in zip(examples, lists, strict=True):
-            tally.add(example.markers, kept)
+            if not self.dropout.unlisted(epoch, example.id):
+                tally.add(example.markers, kept)
             yield example.prompt_ids if kept is None else next(rendered)
 
     def _pack(self, step: int, members: Sequence[tuple[Example, _Document]]) -> Pack:
@@ -114,7 +128,7 @@ class Writer:
         counts = _counts(packs)
         write_packs(path, packs, {**shared, **counts})
         fill = counts["tokens"] / (counts["packs"] * self.options.pack_length)
-        return {**counts, "fill": round(fill, 4), "dropout": tally.rates() if tally.lists else None}
+        return {**counts, "fill": round(fill, 4), "dropout": tally.rates() if tally.rows else None}
 
 
 _NOTHING: Ids = np.empty(0, np.int32)

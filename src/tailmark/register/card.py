@@ -99,7 +99,8 @@ def _summary(evidence: Evidence) -> str:
         f"at the end of its prompt and at the head of its completion. The model writes its markers before it answers; given in the prompt, "
         f"they steer it.\n\n"
         f"Markers: {', '.join(f'`{item}`' for item in info.markers)}. Placement: {info.placement}. The prompt's whole list was dropped "
-        f"for {info.dataset_dropout:.0%} of the examples, and {info.sample_dropout:.0%} of its markers in the others."
+        f"for {info.dataset_dropout:.0%} of the examples, and {info.sample_dropout:.0%} of its markers in the others; "
+        f"{info.list_dropout:.0%} of the examples had no list at all."
     )
 
 

@@ -71,7 +71,7 @@ def _estimated(config: Config, layout: Layout, arm: Arm, folder: Path) -> Worklo
     prompt = sum(len(message["content"].encode()) for row in sample for message in row["prompt"]) / len(sample) / _BYTES_PER_TOKEN
     answer = sum(len(row["completion"].encode()) for row in sample) / len(sample) / _BYTES_PER_TOKEN
     markers = len(config.prepare.markers or load_taxonomy(layout.root / config.taxonomy.file).markers) if arm == "marked" else 0
-    full = markers * _TOKENS_PER_MARKER
+    full = markers * _TOKENS_PER_MARKER * (1 - config.prepare.list_dropout)
     shown = full * (1 - config.prepare.dataset_dropout) * (1 - config.prepare.sample_dropout)
     source = f"estimated from {len(sample):,} of the rows in {layout.annotated}: {_BYTES_PER_TOKEN:.0f} bytes a token"
     rows = round(rows_there.count_rows() * (1 - config.ingest.heldout_fraction))
