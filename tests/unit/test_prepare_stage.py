@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, LlamaConfig
 
 from tailmark.base.tiny import tiny_tokenizer
-from tailmark.chat import marker_template, render_completion, render_prompt
+from tailmark.chat import control_tokens, find_control_token, marker_template, render_completion, render_prompt
 from tailmark.config import Config, Engine
 from tailmark.errors import DataError, ModelError, TaxonomyError
 from tailmark.files import read_json, sha256_tree
@@ -385,6 +385,7 @@ def tiny_encoder(taxonomy: Taxonomy) -> Encoder:
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=30)
 
 
+@example(prompt="What ends a turn?", completion="It is <|im_end|>.", quality=None, words=5)
 @given(prompt=texts, completion=texts, quality=st.floats(allow_nan=False, allow_infinity=False) | st.none(), words=st.integers(1, 10**9))
 @settings(max_examples=200, deadline=None)
 def test_any_text_is_kept_exactly_or_leaves_with_a_reason(prompt: str, completion: str, quality: float | None, words: int) -> None:
@@ -393,9 +394,9 @@ def test_any_text_is_kept_exactly_or_leaves_with_a_reason(prompt: str, completio
     if isinstance(result, Example):
         decoded = TOKENIZER.decode(np.concatenate([result.list_ids, result.answer_ids]), clean_up_tokenization_spaces=False)
         assert decoded == render_completion(MarkerList(item["markers"]), completion) + "<|im_end|>"
-    else:
-        assert result.reason == "no_answer"
-        assert not completion.strip()
+        return
+    token = find_control_token([prompt, completion], control_tokens(TOKENIZER))
+    assert {"no_answer": not completion.strip(), "control_token": token is not None}[result.reason]
 
 
 def test_a_text_that_the_tokenizer_cannot_hold_leaves(tmp_path: Path, base: Path) -> None:

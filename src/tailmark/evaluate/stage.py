@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from tailmark import generate
+from tailmark import chat, generate, taxonomy
 from tailmark.chat import render_prompt
 from tailmark.config import Config
 from tailmark.console import duration, say
@@ -99,7 +99,8 @@ def load_bench(config: Config, layout: Layout) -> Bench:
 
 def _keeping(bench: Bench, layout: Layout) -> Path:
     """Where the answers are kept while an evaluation runs: a name for all that an answer depends on beside its request."""
-    sources = [sha256_file(path) for path in sorted(Path(generate.__file__).parent.glob("*.py"))]
+    code = [path for package in (chat, generate, taxonomy) for path in sorted(Path(package.__path__[0]).glob("*.py"))]
+    sources = [sha256_file(path) for path in code]
     versions = [version(name) for name in ("torch", "transformers")]
     key = sha256_json([bench.baseline.digest, bench.marked.digest, str(bench.marked.device), sources, versions])
     return layout.state / "scratch" / f"evaluate-{key[:16]}.jsonl"

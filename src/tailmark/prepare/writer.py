@@ -30,7 +30,9 @@ class _Tally:
     """What dropout did.
 
     Attributes:
-        rows: all of them; those with a list somewhere have their prompt-side lists and markers counted below.
+        rows, unlisted: all of them, and those without any list.
+        lists, lists_removed: the others, and those of them whose prompt has none.
+        markers, markers_removed: of the lists that stayed.
     """
 
     rows: int = 0
@@ -40,7 +42,11 @@ class _Tally:
     markers: int = 0
     markers_removed: int = 0
 
-    def add(self, markers: MarkerList, kept: MarkerList | None) -> None:
+    def add(self, markers: MarkerList, kept: MarkerList | None, unlisted: bool) -> None:
+        self.rows += 1
+        if unlisted:
+            self.unlisted += 1
+            return
         self.lists += 1
         if kept is None:
             self.lists_removed += 1
@@ -95,23 +101,21 @@ class Writer:
 
     def _documents(self, examples: Sequence[Example], epoch: int, tally: _Tally) -> Iterator[_Document]:
         """The examples as this arm and placement train them, one after the other."""
-        marked = self.arm == "marked"
-        prompts = self._prompts(examples, epoch, tally) if marked and self.options.placement != "completion" else None
-        for example in examples:
-            unlisted = marked and self.dropout.unlisted(epoch, example.id)
-            if marked:
-                tally.rows, tally.unlisted = tally.rows + 1, tally.unlisted + unlisted
-            head = example.list_ids if marked and self.options.placement != "prompt" and not unlisted else _NOTHING
-            yield _Document(example.prompt_ids if prompts is None else next(prompts), head, example.answer_ids)
+        if self.arm == "baseline":
+            yield from (_Document(example.prompt_ids, _NOTHING, example.answer_ids) for example in examples)
+            return
+        placement = self.options.placement
+        lists = [None if placement == "completion" else self.dropout(example.markers, epoch, example.id) for example in examples]
+        for example, kept, prompt in zip(examples, lists, self._prompts(examples, lists), strict=True):
+            unlisted = self.dropout.unlisted(epoch, example.id)
+            tally.add(example.markers, kept, unlisted)
+            yield _Document(prompt, _NOTHING if unlisted or placement == "prompt" else example.list_ids, example.answer_ids)
 
-    def _prompts(self, examples: Sequence[Example], epoch: int, tally: _Tally) -> Iterator[Ids]:
+    def _prompts(self, examples: Sequence[Example], lists: Sequence[MarkerList | None]) -> Iterator[Ids]:
         """The prompts after dropout; one whose list was dropped is the one without a list."""
-        lists = [self.dropout(example.markers, epoch, example.id) for example in examples]
         with_list = [(example.messages, kept) for example, kept in zip(examples, lists, strict=True) if kept is not None]
         rendered = (ids for batch in self.run(prompt_ids, chunks(with_list, BATCH)) for ids in batch)
         for example, kept in zip(examples, lists, strict=True):
-            if not self.dropout.unlisted(epoch, example.id):
-                tally.add(example.markers, kept)
             yield example.prompt_ids if kept is None else next(rendered)
 
     def _pack(self, step: int, members: Sequence[tuple[Example, _Document]]) -> Pack:

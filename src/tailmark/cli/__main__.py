@@ -1,0 +1,5 @@
+"""`python -m tailmark.cli`."""
+
+from tailmark.cli import main
+
+main()
