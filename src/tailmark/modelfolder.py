@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tailmark.errors import ModelError
 from tailmark.files import read_json, sha256_file, write_json, write_text
-from tailmark.taxonomy import Rendering
+from tailmark.taxonomy import ListForm, Rendering
 
 MODEL_INFO = "tailmark.json"
 TAXONOMY = "taxonomy.yaml"
@@ -27,7 +27,7 @@ class MarkerUse(BaseModel):
         dataset_dropout, sample_dropout: p and q of the prompt-side list.
         sample_dropout_by_marker: another q of single markers.
         list_dropout: share of the examples without a list on either side.
-        rendering: how lists are written, in prompts and in completions.
+        rendering, digits: how lists are written, in prompts and in completions.
         taxonomy: digest of the taxonomy.
     """
 
@@ -41,7 +41,13 @@ class MarkerUse(BaseModel):
     sample_dropout_by_marker: dict[str, float] = {}
     list_dropout: float = 0.0
     rendering: Rendering = "text"
+    digits: dict[str, int] = {}
     taxonomy: str
+
+    @property
+    def form(self) -> ListForm:
+        """How its lists are written."""
+        return ListForm(self.rendering, self.digits)
 
 
 class ModelInfo(MarkerUse):

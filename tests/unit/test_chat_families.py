@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailmark.chat import end_of_turn, load_tokenizer, marker_template, render_list, render_prompt, token_ids
+from tailmark.chat import end_of_turn, list_form, load_tokenizer, marker_template, render_list, render_prompt, token_ids
 from tailmark.chat.template import DATE
 from tailmark.errors import ModelError
-from tailmark.taxonomy import LIST_CLOSE, LIST_OPEN, MarkerList, Rendering, compact_tokens, escape, parse, render, unescape
+from tailmark.taxonomy import LIST_CLOSE, LIST_OPEN, ListForm, MarkerList, Rendering, compact_tokens, escape, parse, render, unescape
 from tests.unit.chat_families import FAMILIES, QWEN, family_tokenizer, marked_tokenizer, real_templates
 
 VALUES = {"domain": ("Code", "Culture"), "lang": ("English", "Français"), "length_tokens": (), "quality": ()}
@@ -57,7 +57,7 @@ def test_the_list_ends_the_last_user_turn(name: str, rendering: Rendering, folde
     for messages in conversations(name):
         plain, listed = render_prompt(tokenizer, messages, None), render_prompt(tokenizer, messages, MARKERS)
         before, text, after = plain.rpartition(USER["content"])
-        assert listed == f"{before}{text}\n{render(MARKERS, rendering)}{after}"
+        assert listed == f"{before}{text}\n{render(MARKERS, ListForm(rendering))}{after}"
         assert after
         assert LIST_OPEN not in plain
 
@@ -78,6 +78,18 @@ def test_markers_are_a_mapping_or_a_list(name: str, rendering: Rendering, folder
         assert applied(tokenizer, given_as) == expected
     texts = {key: str(value) for key, value in backwards}  # as a command line or a form gives them
     assert applied(tokenizer, texts) == expected
+
+
+@families
+@renderings
+def test_leading_zeros_are_the_templates_too(name: str, rendering: Rendering, folder: Path) -> None:
+    tokenizer, form = load_tokenizer(family_tokenizer(name, folder)), ListForm(rendering, {"length_tokens": 4})
+    compact = VALUES if rendering == "compact" else None
+    tokenizer.chat_template = marker_template(tokenizer.chat_template, compact=compact, digits=form.digits)
+    assert list_form(tokenizer.chat_template) == form
+    for length in (0, 7, 60, 9999, 12345, "60"):  # the last as a command line or a form gives it
+        text = applied(tokenizer, {**MARKERS, "length_tokens": length})
+        assert render({**MARKERS, "length_tokens": int(length)}, form) in text
 
 
 @families
@@ -111,13 +123,14 @@ def test_saved_and_loaded_it_renders_and_tokenizes_the_same(name: str, rendering
     again = load_tokenizer(tmp_path)
     text = render_prompt(tokenizer, [USER], MARKERS)
     assert render_prompt(again, [USER], MARKERS) == text
-    assert token_ids(again, [text, render_list(MARKERS, rendering)]) == token_ids(tokenizer, [text, render_list(MARKERS, rendering)])
+    texts = [text, render_list(MARKERS, ListForm(rendering))]
+    assert token_ids(again, texts) == token_ids(tokenizer, texts)
 
 
 @families
 def test_a_compact_list_is_a_token_for_each_name_and_closed_value(name: str, folder: Path) -> None:
     tokenizer = marked(name, "compact", folder)
-    (ids,) = token_ids(tokenizer, [render(MARKERS, "compact")])
+    (ids,) = token_ids(tokenizer, [render(MARKERS, ListForm("compact"))])
     added = set(tokenizer.convert_tokens_to_ids(list(compact_tokens(VALUES))))
     assert sum(token in added for token in ids) == 2 + 4 + 2
     assert tokenizer.decode([token for token in ids if token not in added]) == "60-0.25"

@@ -20,8 +20,8 @@ from tailmark.chat.vocabulary import add_marker_tokens
 from tailmark.errors import ModelError
 from tailmark.generate.grammar import ListGrammar, Node
 from tailmark.generate.numbers import NumberForm
-from tailmark.taxonomy import MarkerSpec, Taxonomy, load_taxonomy, parse
-from tailmark.taxonomy.markers import Rendering, value_text
+from tailmark.taxonomy import TEXT, ListForm, MarkerSpec, Taxonomy, load_taxonomy, parse
+from tailmark.taxonomy.markers import value_text
 
 PAPER = load_taxonomy(Path(__file__).parents[2] / "src/tailmark/taxonomy/paper.yaml")
 NAMES = tuple(sorted(PAPER.markers))
@@ -46,14 +46,16 @@ def compact() -> Any:
     return tokenizer
 
 
-FAMILIES: dict[str, tuple[Any, Rendering]] = {
-    "tiny": (tiny_tokenizer(), "text"),
+DIGITS = {"length_tokens": 4, "length_paragraphs": 2}
+FAMILIES: dict[str, tuple[Any, ListForm]] = {
+    "tiny": (tiny_tokenizer(), TEXT),
+    "tiny, leading zeros": (tiny_tokenizer(), ListForm(digits=DIGITS)),
     "single digits": (
         trained(
             pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]),
             decoders.ByteLevel(),
         ),
-        "text",
+        TEXT,
     ),
     "three digits": (
         trained(
@@ -65,11 +67,13 @@ FAMILIES: dict[str, tuple[Any, Rendering]] = {
             ),
             decoders.ByteLevel(),
         ),
-        "text",
+        TEXT,
     ),
-    "compact": (compact(), "compact"),
+    "compact": (compact(), ListForm("compact")),
+    "compact, leading zeros": (compact(), ListForm("compact", DIGITS)),
 }
-GRAMMARS = {family: ListGrammar(tokenizer, PAPER, NAMES, rendering) for family, (tokenizer, rendering) in FAMILIES.items()}
+FAMILIES["three digits, leading zeros"] = (FAMILIES["three digits"][0], ListForm(digits=DIGITS))
+GRAMMARS = {family: ListGrammar(tokenizer, PAPER, NAMES, form) for family, (tokenizer, form) in FAMILIES.items()}
 
 
 def walk(node: Node, draw: random.Random) -> list[int]:
@@ -95,7 +99,7 @@ def follow(node: Node, tokens: list[int]) -> Node | None:
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32), forced=st.booleans())
 def test_every_list_is_valid_and_tokenized_as_in_training(family: str, seed: int, forced: bool) -> None:
-    tokenizer, _ = FAMILIES[family]
+    tokenizer, form = FAMILIES[family]
     draw = random.Random(seed)
     wanted = {"lang": "French", "length_tokens": draw.randint(1, 5000), "quality": -0.25} if forced else {}
     names = draw.sample(NAMES, draw.randint(1, len(NAMES)))
@@ -107,7 +111,7 @@ def test_every_list_is_valid_and_tokenized_as_in_training(family: str, seed: int
     assert list(written) == sorted(written)
     assert set(wanted) <= set(written) <= {*names, *wanted}
     for name, value in written.items():
-        assert value_text(PAPER.typed(name, value)) == value
+        assert value_text(PAPER.typed(name, value), form.digits.get(name, 0)) == value
     assert {name: PAPER.typed(name, written[name]) for name in wanted} == wanted
     assert written.get("code_type") is None or written.get("domain") in (None, "Code")
 
@@ -116,7 +120,7 @@ def test_every_list_is_valid_and_tokenized_as_in_training(family: str, seed: int
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_every_valid_list_can_be_written(family: str, data: st.DataObject) -> None:
-    tokenizer, rendering = FAMILIES[family]
+    tokenizer, form = FAMILIES[family]
     values: dict[str, st.SearchStrategy[Any]] = {
         name: st.sampled_from(sorted(spec.values)) if spec.values else st.integers(1, 10**7) for name, spec in PAPER.markers.items()
     }
@@ -124,21 +128,21 @@ def test_every_valid_list_can_be_written(family: str, data: st.DataObject) -> No
     markers = data.draw(st.fixed_dictionaries({}, optional=values))
     if markers.get("domain", "Code") != "Code":
         markers.pop("code_type", None)
-    end = follow(GRAMMARS[family].start(), token_ids(tokenizer, [render_list(markers, rendering)])[0])
+    end = follow(GRAMMARS[family].start(), token_ids(tokenizer, [render_list(markers, form)])[0])
     assert end is not None
     assert not end.options
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_given_costs_no_choice(family: str) -> None:
-    tokenizer, rendering = FAMILIES[family]
+    tokenizer, form = FAMILIES[family]
     wanted = {"domain": "Legal", "lang": "French", "length_tokens": 60}
     node, tokens = GRAMMARS[family].start(wanted, ()), []
     while len(node.options) == 1:
         token, node = next(iter(node.options.items()))
         tokens.append(token)
     assert not node.options
-    assert tokens == token_ids(tokenizer, [render_list(wanted, rendering)])[0]
+    assert tokens == token_ids(tokenizer, [render_list(wanted, form)])[0]
 
 
 def test_guesses_stand_in_the_tree_and_stop_at_values() -> None:

@@ -19,7 +19,7 @@ from tailmark.evaluate.sample import HeldOut, Row
 from tailmark.generate.loading import LoadedModel, load_model
 from tailmark.generate.splitting import read_answer
 from tailmark.layout import Layout
-from tailmark.taxonomy import MarkerList, render
+from tailmark.taxonomy import ListForm, MarkerList, render
 from tests.marked_model import marked_model
 
 ASKED = [{"role": "user", "content": "What is a lien?"}]
@@ -103,7 +103,7 @@ def test_a_compact_list_is_scored_as_it_was_written(tmp_path: Path) -> None:
     """A number stays text, and what has no token was not written as a list of ours."""
     loaded = compact(marked_model(tmp_path, markers=tuple(LIST), rendering="compact"), Layout(tmp_path).base)
     typed = {"domain": "Legal", "length_tokens": 12}
-    text = render(typed, "compact").replace("</MARKER_LIST>", "<MARKER_LIST:lang>Klingon<MARKER_LIST:task>Rewrite</MARKER_LIST>")
+    text = render(typed, ListForm("compact")).replace("</MARKER_LIST>", "<MARKER_LIST:lang>Klingon<MARKER_LIST:task>Rewrite</MARKER_LIST>")
     answer = read_answer(f"{text}\n", tokens=1, finished=True)
     assert answer.markers == {"domain": "Legal", "length_tokens": "12", "lang": "Klingon", "task": "Rewrite"}
     row = Row("a", tuple(ASKED), "A claim.", MarkerList({}), {}, False, "a")

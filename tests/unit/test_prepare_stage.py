@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, LlamaConfig
 from tailmark.base.tiny import tiny_tokenizer
 from tailmark.chat import control_tokens, find_control_token, marker_template, render_completion, render_prompt
 from tailmark.config import Config, Engine
-from tailmark.errors import DataError, ModelError, TaxonomyError
+from tailmark.errors import ConfigError, DataError, ModelError, TaxonomyError
 from tailmark.files import read_json, sha256_tree
 from tailmark.layout import ARMS, Arm, Layout
 from tailmark.modelfolder import MARKER_USE, MarkerUse
@@ -26,7 +26,7 @@ from tailmark.prepare.shorten import GAP
 from tailmark.prepare.stage import run
 from tailmark.prepare.writer import HELDOUT_EPOCH
 from tailmark.records import annotated_schema, read_table, record_id, write_shards
-from tailmark.taxonomy import MarkerList, Taxonomy, compact_tokens, load_taxonomy, split_completion
+from tailmark.taxonomy import ListForm, MarkerList, Taxonomy, compact_tokens, load_taxonomy, split_completion
 
 TAXONOMY = """
 name: small
@@ -246,6 +246,7 @@ def test_same_inputs_same_bytes(prepared: Layout, base: Path, tmp_path: Path) ->
         {"list_dropout": 0.3},
         {"sample_dropout": 0.9, "sample_dropout_by_marker": {"lang": 0.1}},
         {"placement": "prompt"},
+        {"digits": {"length_tokens": 3}},
     ],
     ids=lambda options: ",".join(options),
 )
@@ -288,6 +289,16 @@ def test_placement(base: Path, tmp_path: Path, placement: str, in_prompt: bool, 
             assert supervised == render_completion(markers if in_completion else None, KEPT[row_id]["completion"]) + "<|im_end|>"
 
 
+def test_numbers_with_leading_zeros_on_both_sides(base: Path, tmp_path: Path) -> None:
+    layout, _ = checkout(tmp_path, base, good_rows())
+    run(config(digits={"length_tokens": 4}, dataset_dropout=0, sample_dropout=0), layout, "marked")
+    tokenizer = AutoTokenizer.from_pretrained(layout.prepared("marked") / "tokenizer")
+    for _, row_id, ids, kinds, _ in all_documents(layout, "marked"):
+        line = f"<length_tokens>{KEPT[row_id]['markers']['length_tokens']:04}</length_tokens>"
+        for part in (UNSUPERVISED, MARKERS):
+            assert line in tokenizer.decode(ids[kinds == part])
+
+
 def test_an_epoch_more_changes_no_earlier_one(prepared: Layout, base: Path, tmp_path: Path) -> None:
     layout, _ = checkout(tmp_path, base, [*good_rows(), IMITATION])
     run(config(epochs=3), layout, "marked")
@@ -311,7 +322,7 @@ def test_spans_of_a_compact_marked_arm(prepared: Layout, base: Path, tmp_path: P
             item, markers = KEPT[row_id], MarkerList(KEPT[row_id]["markers"])
             prompt, supervised = (tokenizer.decode(ids[part]) for part in (kinds == UNSUPERVISED, kinds > 0))
             assert prompt == render_prompt(tokenizer, item["prompt"], dropout(markers, 0, row_id))
-            assert supervised == render_completion(markers, item["completion"], "compact") + "<|im_end|>"
+            assert supervised == render_completion(markers, item["completion"], ListForm("compact")) + "<|im_end|>"
             whole = split_completion(supervised.removesuffix("<|im_end|>"))
             assert (whole.answer, whole.markers.keys()) == (item["completion"], markers.keys())
             closed = sum(isinstance(value, str) for value in markers.values())
@@ -419,6 +430,9 @@ def test_errors_a_user_can_cause(tmp_path: Path, base: Path) -> None:
     layout, _ = checkout(tmp_path, base, good_rows())
     with pytest.raises(TaxonomyError, match="'mood'"):
         run(config(markers=["mood"]), layout, "marked")
+    with pytest.raises(ConfigError, match="'lang' is not a whole number") as caught:
+        run(config(digits={"lang": 3}), layout, "marked")
+    assert caught.value.where == "prepare.digits"
     with pytest.raises(DataError, match="No train row is left") as caught:
         run(config(pack_length=8), layout, "marked")
     assert "too_long" in str(caught.value)

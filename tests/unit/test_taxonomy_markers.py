@@ -11,8 +11,8 @@ from tailmark.errors import TaxonomyError
 from tailmark.taxonomy import (
     LIST_CLOSE,
     LIST_OPEN,
+    ListForm,
     MarkerList,
-    Rendering,
     compact_tokens,
     escape,
     parse,
@@ -22,26 +22,30 @@ from tailmark.taxonomy import (
 )
 from tailmark.taxonomy.markers import NAME, VALUE, value_place, value_text
 
-names = st.from_regex(NAME, fullmatch=True).filter(lambda name: len(name) < 30)
+names = st.sampled_from(["count", "length_tokens"]) | st.from_regex(NAME, fullmatch=True).filter(lambda name: len(name) < 30)
 texts = st.from_regex(VALUE, fullmatch=True).filter(lambda text: "MARKER_LIST" not in text)
 values = st.one_of(texts, st.integers(), st.floats(allow_nan=False, allow_infinity=False))
 lists = st.dictionaries(names, values, max_size=8).map(MarkerList)
-renderings: st.SearchStrategy[Rendering] = st.sampled_from(["text", "compact"])
+forms = st.builds(ListForm, st.sampled_from(("text", "compact")), st.dictionaries(names, st.integers(1, 9), max_size=3))
 pieces = st.sampled_from(["MARKER_LIST", "_", "<", "</", ">", "\n", "MARKER_", "LIST", LIST_OPEN, LIST_CLOSE, "<domain>Code</domain>", " "])
 tricky = st.lists(st.one_of(pieces, st.text(max_size=5)), max_size=12).map("".join)
 
 
-@given(lists, renderings)
-def test_parse_reads_what_render_writes(markers: MarkerList, rendering: Rendering) -> None:
-    assert parse(render(markers, rendering)) == {name: value_text(value) for name, value in markers.items()}
+def written(markers: MarkerList, form: ListForm) -> dict[str, str]:
+    return {name: value_text(value, form.digits.get(name, 0)) for name, value in markers.items()}
 
 
-@given(lists, renderings)
-def test_a_value_is_where_it_is_said_to_be(markers: MarkerList, rendering: Rendering) -> None:
-    text = render(markers, rendering)
-    for name, value in markers.items():
+@given(lists, forms)
+def test_parse_reads_what_render_writes(markers: MarkerList, form: ListForm) -> None:
+    assert parse(render(markers, form)) == written(markers, form)
+
+
+@given(lists, forms)
+def test_a_value_is_where_it_is_said_to_be(markers: MarkerList, form: ListForm) -> None:
+    text = render(markers, form)
+    for name in markers:
         first, last = value_place(text, name)
-        assert text[first : last - 1] == value_text(value)
+        assert text[first : last - 1] == written(markers, form)[name]
         assert text[last - 1] in "<>"
     with pytest.raises(KeyError):
         value_place(text, "NONE")
@@ -50,7 +54,7 @@ def test_a_value_is_where_it_is_said_to_be(markers: MarkerList, rendering: Rende
 @given(lists)
 def test_a_compact_list_is_made_of_its_tokens_and_numbers(markers: MarkerList) -> None:
     closed = {name: [value] if isinstance(value, str) else [] for name, value in markers.items()}
-    rest = render(markers, "compact")
+    rest = render(markers, ListForm("compact"))
     for token in sorted(compact_tokens(closed), key=len, reverse=True):
         assert rest.count(token) == 1
         rest = rest.replace(token, "")
@@ -60,7 +64,7 @@ def test_a_compact_list_is_made_of_its_tokens_and_numbers(markers: MarkerList) -
 @given(lists, tricky)
 def test_escaped_text_holds_no_token_of_a_compact_list(markers: MarkerList, text: str) -> None:
     closed = {name: [value] if isinstance(value, str) else [] for name, value in markers.items()}
-    mixed = text + render(markers, "compact") + text
+    mixed = text + render(markers, ListForm("compact")) + text
     assert not any(token in escape(mixed) for token in compact_tokens(closed))
     assert unescape(escape(mixed)) == mixed
 
@@ -88,10 +92,10 @@ def test_different_texts_stay_different(first: str, second: str) -> None:
     assert (escape(first) == escape(second)) == (first == second)
 
 
-@given(lists, tricky, renderings)
-def test_a_completion_comes_apart_into_what_it_was_made_of(markers: MarkerList, answer: str, rendering: Rendering) -> None:
-    whole = split_completion(render(markers, rendering) + "\n" + escape(answer))
-    assert whole.markers == {name: value_text(value) for name, value in markers.items()}
+@given(lists, tricky, forms)
+def test_a_completion_comes_apart_into_what_it_was_made_of(markers: MarkerList, answer: str, form: ListForm) -> None:
+    whole = split_completion(render(markers, form) + "\n" + escape(answer))
+    assert whole.markers == written(markers, form)
     assert whole.answer == answer
     assert whole.closed
 
@@ -102,18 +106,17 @@ def test_an_answer_without_a_list_is_untouched(answer: str) -> None:
     assert (whole.markers, whole.answer, whole.closed) == ({}, answer, True)
 
 
-@given(lists, st.integers(min_value=0), renderings)
-def test_a_list_that_is_cut_off_shows_nothing_of_itself(markers: MarkerList, cut: int, rendering: Rendering) -> None:
-    text = render(markers, rendering)
+@given(lists, st.integers(min_value=0), forms)
+def test_a_list_that_is_cut_off_shows_nothing_of_itself(markers: MarkerList, cut: int, form: ListForm) -> None:
+    text = render(markers, form)
     start = text[: len(LIST_OPEN) + cut % (len(text) - len(LIST_OPEN))]
     whole = split_completion(start)
     assert whole.answer == ""
     assert not whole.closed
-    written = {name: value_text(value) for name, value in markers.items()}
+    complete = written(markers, form)
     # Of a compact list's last number some digits may be missing: nothing closes it.
-    assert all(
-        written[name].startswith(value) if rendering == "compact" else written[name] == value for name, value in whole.markers.items()
-    )
+    for name, value in whole.markers.items():
+        assert complete[name].startswith(value) if form.rendering == "compact" else complete[name] == value
 
 
 def test_a_malformed_line_costs_only_itself() -> None:

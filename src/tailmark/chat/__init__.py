@@ -15,7 +15,7 @@ from tailmark.chat.rendering import (
     require_marker_template,
     token_ids,
 )
-from tailmark.chat.template import Messages, SystemMessage, marker_template, rendering_of
+from tailmark.chat.template import Messages, SystemMessage, list_form, marker_template
 
 __all__ = [
     "Messages",
@@ -23,12 +23,12 @@ __all__ = [
     "control_tokens",
     "end_of_turn",
     "find_control_token",
+    "list_form",
     "load_tokenizer",
     "marker_template",
     "render_completion",
     "render_list",
     "render_prompt",
-    "rendering_of",
     "require_marker_template",
     "token_ids",
 ]

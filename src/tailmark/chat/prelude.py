@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tailmark.taxonomy.markers import Values
 
 START = "{%- set tailmark = namespace("
-COMPACT_START = START + "values="
+VALUES = "values="
+DIGITS = "digits="
 END = "{%- set messages = tailmark.messages -%}{{- '' }}"
 
 _STATE = "given={}, fields={}, last=-1, messages=[], parts=[], text=-1, whole='') -%}"
@@ -73,6 +74,13 @@ _COMPACT_LINE = r"""{%- set closed = tailmark.values[name] -%}
         {{- raise_exception('the model has no token for marker ' ~ name ~ ' with the value ' ~ text) -}}
       {%- endif -%}
       {{- '<MARKER_LIST:' ~ name ~ '>' ~ ('<MARKER_LIST:' ~ name ~ '=' ~ text ~ '>' if closed else text) -}}"""
+
+# By slicing: not every engine's Jinja has `format`.
+_DIGITS = r"""{%- set least = tailmark.digits[name] -%}
+      {%- if least is defined and text.isascii() and text.isdigit() and text|length < least -%}
+        {%- set text = ('@ZEROS@' ~ text)[-least:] -%}
+      {%- endif -%}
+      """
 
 _MESSAGES = r"""
 {%- for message in messages -%}{%- if message['role'] == 'user' -%}{%- set tailmark.last = loop.index -%}{%- endif -%}{%- endfor -%}
@@ -144,16 +152,20 @@ class Features:
         return cls(parts, clock="strftime_now" in own, writes=tuple(name for name in _CALLERS if name in own))
 
 
-def prelude(compact: Values | None, features: Features, control: Sequence[str]) -> str:
+def prelude(compact: Values | None, features: Features, control: Sequence[str], digits: Mapping[str, int]) -> str:
     """The Jinja before a model's own template.
 
     Args:
         compact: for the compact rendering, the markers that have tokens, with their closed values.
         control: the tokenizer's control tokens.
+        digits: by name of the marker, the least digits of its whole numbers.
     """
     start, line, tail = START, _TEXT_LINE, _TEXT_TAIL
     if compact is not None:
-        start, line, tail = f"{COMPACT_START}{_json({name: list(compact[name]) for name in sorted(compact)})}, ", _COMPACT_LINE, ""
+        start, line, tail = f"{START}{VALUES}{_json({name: list(compact[name]) for name in sorted(compact)})}, ", _COMPACT_LINE, ""
+    if digits:
+        start = f"{start}{DIGITS}{_json(dict(sorted(digits.items())))}, "
+        line = _DIGITS.replace("@ZEROS@", "0" * max(digits.values())) + line
     callers = "".join(_CALLER.replace("@NAME@", name) for name in features.writes)
     messages = _MESSAGES.replace("@PARTS@", _PARTS if features.parts else "")
     clock = _CLOCK if features.clock else ""

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from tailmark.chat.template import DATE, Messages, takes_markers
 from tailmark.errors import ModelError
-from tailmark.taxonomy import MarkerValue, Rendering, escape, render
+from tailmark.taxonomy import TEXT, ListForm, MarkerValue, escape, render
 
 _PARTS = ("Hi.\n", "Two words", " and more\n")
 
@@ -27,14 +27,14 @@ def render_prompt(tokenizer: Any, messages: Messages, markers: Mapping[str, Mark
     return str(text)
 
 
-def render_list(markers: Mapping[str, MarkerValue] | None, rendering: Rendering = "text") -> str:
+def render_list(markers: Mapping[str, MarkerValue] | None, form: ListForm = TEXT) -> str:
     """The head of a completion: the list and its newline; nothing where there is no list (None)."""
-    return "" if markers is None else render(markers, rendering) + "\n"
+    return "" if markers is None else render(markers, form) + "\n"
 
 
-def render_completion(markers: Mapping[str, MarkerValue] | None, answer: str, rendering: Rendering = "text") -> str:
+def render_completion(markers: Mapping[str, MarkerValue] | None, answer: str, form: ListForm = TEXT) -> str:
     """What the model is to write, without the end-of-turn token."""
-    return render_list(markers, rendering) + escape(answer)
+    return render_list(markers, form) + escape(answer)
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -14,9 +14,9 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from tailmark.chat.prelude import COMPACT_START, END, START, Features, imitated_by_escape, prelude
+from tailmark.chat.prelude import DIGITS, END, START, VALUES, Features, imitated_by_escape, prelude
 from tailmark.errors import ModelError
-from tailmark.taxonomy import MarkerList, MarkerValue, Rendering, render
+from tailmark.taxonomy import ListForm, MarkerList, MarkerValue, render
 from tailmark.taxonomy.markers import Values
 
 SystemMessage = Literal["keep", "none"]
@@ -37,12 +37,18 @@ _PROBES: Sequence[Messages] = (
 )
 _REQUIRED = 2
 """The first probes must render; a family may refuse the others (Gemma has no system message)."""
-_PROBE_MARKERS = MarkerList({"name": "value", "number": 1.5})
-_PROBE_VALUES: Values = {"name": ("value",), "number": ()}
+_PROBE_MARKERS = MarkerList({"large": 12345, "name": "value", "number": 1.5, "small": 7})
+_PROBE_VALUES: Values = {"large": (), "name": ("value",), "number": (), "small": ()}
+_PROBE_DIGITS = {"large": 3, "small": 3}
 
 
 def marker_template(
-    template: str, system_message: SystemMessage = "keep", compact: Values | None = None, *, control: Sequence[str] = ()
+    template: str,
+    system_message: SystemMessage = "keep",
+    compact: Values | None = None,
+    *,
+    control: Sequence[str] = (),
+    digits: Mapping[str, int] | None = None,
 ) -> str:
     """The marker-aware form of a model's chat template.
 
@@ -51,6 +57,7 @@ def marker_template(
         system_message: `none` takes out the system message the template inserts where a conversation has none.
         compact: for a compact rendering, the markers that have tokens, with their closed values.
         control: the tokenizer's control tokens (`control_tokens`), which no text can then write; without them any text can.
+        digits: by name of the marker, the least digits of its whole numbers.
 
     Raises:
         ModelError: there is no template, it cannot be rendered, or it changes message texts so that a list would not stand
@@ -64,9 +71,9 @@ def marker_template(
     if imitated := imitated_by_escape(control):
         raise _not_derivable(f"a text could write the control token {imitated!r}")
     features = Features.of(own, parts=_takes_parts(own))
-    rendering: Rendering = "text" if compact is None else "compact"
-    _verify(own, prelude(None if compact is None else _PROBE_VALUES, features, control) + own, rendering)
-    return prelude(compact, features, control) + own
+    form = ListForm("text" if compact is None else "compact", _PROBE_DIGITS if digits else {})
+    _verify(own, prelude(None if compact is None else _PROBE_VALUES, features, control, form.digits) + own, form)
+    return prelude(compact, features, control, digits or {}) + own
 
 
 def takes_markers(template: object) -> bool:
@@ -76,15 +83,24 @@ def takes_markers(template: object) -> bool:
 
 def compact_values(template: str) -> Values | None:
     """The markers that a marker-aware template has tokens for, with their closed values; None where it writes lists as plain text."""
-    if not template.startswith(COMPACT_START):
-        return None
-    values: Values = json.JSONDecoder().raw_decode(template, len(COMPACT_START))[0]
-    return values
+    return _declared(template)[0]
 
 
-def rendering_of(template: str) -> Rendering:
+def list_form(template: str) -> ListForm:
     """How a marker-aware template writes lists."""
-    return "text" if compact_values(template) is None else "compact"
+    values, digits = _declared(template)
+    return ListForm("text" if values is None else "compact", digits)
+
+
+def _declared(template: str) -> tuple[Values | None, dict[str, int]]:
+    """What a marker-aware template begins with: the closed values of compact lists, and the least digits of numbers."""
+    found: dict[str, Any] = {}
+    place = len(START)
+    for name in (VALUES, DIGITS) if takes_markers(template) else ():
+        if template.startswith(name, place):
+            found[name], place = json.JSONDecoder().raw_decode(template, place + len(name))
+            place += len(", ")
+    return found.get(VALUES), found.get(DIGITS, {})
 
 
 def own_template(template: str) -> str:
@@ -119,9 +135,9 @@ def _render(template: str, messages: Messages, *, prompt: bool, markers: Mapping
     return str(rendered[0])
 
 
-def _verify(own: str, derived: str, rendering: Rendering) -> None:
+def _verify(own: str, derived: str, form: ListForm) -> None:
     """Render conversations with both templates, without markers and with, and compare."""
-    inserted = "\n" + render(_PROBE_MARKERS, rendering)
+    inserted = "\n" + render(_PROBE_MARKERS, form)
     for number, messages in enumerate(_PROBES):
         prompt = messages[-1]["role"] == "user"
         try:

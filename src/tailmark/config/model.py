@@ -30,6 +30,8 @@ class Prepare(Section):
         sample_dropout_by_marker: another q for single markers.
         list_dropout: share of the examples that have no list on either side, so that a model can also answer without one (the paper: 0).
         rendering: lists as plain text, as in the paper, or `compact`: one added token per marker name and per closed value.
+        digits: least digits of single markers' whole numbers (the paper: as they are). With 3, `007` and `120`, the first digit says how
+            large a number is, while a model that has written the `1` of 1 or of 120 has not decided between them.
         epochs: passes over the training rows; each has its own order and its own dropout.
         rows_per_step: rows of one optimizer step, equal in both arms, so that both take the same steps on the same rows.
         pack_length: most tokens of one pack.
@@ -45,6 +47,7 @@ class Prepare(Section):
     sample_dropout_by_marker: dict[str, Fraction] = Field(default_factory=dict)
     list_dropout: Fraction = 0.0
     rendering: Literal["text", "compact"] = "text"
+    digits: dict[str, Annotated[int, Field(ge=1, le=9)]] = Field(default_factory=dict)
     epochs: Positive = 1
     rows_per_step: Positive = 16
     pack_length: Positive = 1024

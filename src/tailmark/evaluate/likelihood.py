@@ -13,7 +13,7 @@ from tailmark.chat import end_of_turn, render_list, render_prompt, token_ids
 from tailmark.console import Progress
 from tailmark.generate.loading import LoadedModel
 from tailmark.logits import head_logits
-from tailmark.taxonomy import MarkerValue, Rendering, escape
+from tailmark.taxonomy import ListForm, MarkerValue, escape
 from tailmark.taxonomy.markers import value_place
 
 
@@ -61,7 +61,7 @@ class _Tokens:
 
 def score_answers(loaded: LoadedModel, items: Sequence[Scored], *, batch_size: int, what: str, values: bool = False) -> list[Likelihood]:
     """How likely each answer is, and with `values` each value of the list before it, from one forward pass an item."""
-    rows = _tokenized(loaded.tokenizer, items, loaded.info.rendering, values)
+    rows = _tokenized(loaded.tokenizer, items, loaded.info.form, values)
     order = sorted(range(len(items)), key=lambda place: (-rows[place].length, place))
     found: dict[int, Likelihood] = {}
     progress = Progress(what, sum(row.length for row in rows), "tokens")
@@ -78,9 +78,9 @@ def answer_nll(loaded: LoadedModel, items: Sequence[Scored], *, batch_size: int,
     return [item.nll for item in score_answers(loaded, items, batch_size=batch_size, what=what)]
 
 
-def _tokenized(tokenizer: Any, items: Sequence[Scored], rendering: Rendering, values: bool) -> list[_Tokens]:
+def _tokenized(tokenizer: Any, items: Sequence[Scored], form: ListForm, values: bool) -> list[_Tokens]:
     prompts = token_ids(tokenizer, [render_prompt(tokenizer, item.messages, item.given) for item in items])
-    texts = [render_list(item.written, rendering) for item in items]
+    texts = [render_list(item.written, form) for item in items]
     lists = token_ids(tokenizer, texts)
     answers = token_ids(tokenizer, [escape(item.answer) + end_of_turn(tokenizer) for item in items])
     spans = [_value_spans(tokenizer, text, item.written or {}) if values else {} for text, item in zip(texts, items, strict=True)]

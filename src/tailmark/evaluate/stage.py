@@ -181,6 +181,7 @@ def _provenance(bench: Bench) -> list[tuple[str, str]]:
         ("markers", ", ".join(info.markers)),
         ("dropout", f"whole list {info.dataset_dropout:.0%}, each marker {info.sample_dropout:.0%}; list in {info.placement}"),
         ("rows without any list", f"{info.list_dropout:.0%}"),
+        *((f"digits of {name}", f"at least {digits}") for name, digits in info.digits.items()),
         ("versions", ", ".join(f"{name} {version(name)}" for name in _PACKAGES)),
     ]
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from tailmark.chat import token_ids
 from tailmark.errors import ModelError
 from tailmark.generate.numbers import NumberForm
-from tailmark.taxonomy import LIST_CLOSE, LIST_OPEN, MarkerValue, Rendering, Taxonomy, render
+from tailmark.taxonomy import LIST_CLOSE, LIST_OPEN, TEXT, ListForm, MarkerValue, Taxonomy, render
 from tailmark.taxonomy.markers import value_text
 
 Item = TypeVar("Item")
@@ -88,16 +88,16 @@ class ListTokens:
         ModelError: the tokenizer joins a line with what stands before it, so that a list cannot be made of its lines.
     """
 
-    def __init__(self, tokenizer: Any, rendering: Rendering) -> None:
-        self._tokenizer, self._rendering = tokenizer, rendering
-        self._open = LIST_OPEN + ("\n" if rendering == "text" else "")
+    def __init__(self, tokenizer: Any, form: ListForm) -> None:
+        self._tokenizer, self.form = tokenizer, form
+        self._open = LIST_OPEN + ("\n" if form.rendering == "text" else "")
         self.opened = self.whole([self._open])[0]
         self.closed, *_ = self.inside([LIST_CLOSE + "\n"])
-        self.empty = self.whole([render({}, rendering) + "\n"])[0]
+        self.empty = self.whole([render({}, form) + "\n"])[0]
 
     def line(self, name: str, value: MarkerValue) -> str:
         """The text of one marker in a list."""
-        return render({name: value}, self._rendering).removeprefix(self._open).removesuffix(LIST_CLOSE)
+        return render({name: value}, self.form).removeprefix(self._open).removesuffix(LIST_CLOSE)
 
     def whole(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokens of texts by themselves."""
@@ -151,8 +151,9 @@ class NumberTokens:
     def __init__(self, tokens: ListTokens, name: str, form: NumberForm) -> None:
         self._tokens, self._form = tokens, form
         one, two = tokens.line(name, 1), tokens.line(name, 2)
-        self._head = "".join(_common([one, two]))
-        tail = one.removeprefix(self._head + "1")
+        zeros = value_text(1, form.digits)[:-1]
+        self._head = "".join(_common([one, two])).removesuffix(zeros)
+        tail = one.removeprefix(f"{self._head}{zeros}1")
         starts = [text for text in "0123456789-" if form.may_begin(text)]
         self.begin = _common(tokens.inside([self._head + text for text in starts]))
         self._begun = tokens.text(self.begin)
@@ -211,15 +212,16 @@ class ListGrammar:
         ModelError: the tokenizer does not keep the lines of a list apart.
     """
 
-    def __init__(self, tokenizer: Any, taxonomy: Taxonomy, names: Sequence[str], rendering: Rendering = "text") -> None:
+    def __init__(self, tokenizer: Any, taxonomy: Taxonomy, names: Sequence[str], form: ListForm = TEXT) -> None:
         self._taxonomy = taxonomy
-        self.tokens = ListTokens(tokenizer, rendering)
+        self.tokens = ListTokens(tokenizer, form)
         self.names = tuple(sorted(names))
         self._lines: dict[tuple[str, str], Tokens] = {}
         for name in self.names:
             self.lines(name, tuple(taxonomy.spec(name).values))
         numeric = [name for name in self.names if not taxonomy.spec(name).values]
-        self.numbers = {name: NumberTokens(self.tokens, name, NumberForm.of(taxonomy.spec(name))) for name in numeric}
+        forms = {name: NumberForm.of(taxonomy.spec(name), form.digits.get(name, 0)) for name in numeric}
+        self.numbers = {name: NumberTokens(self.tokens, name, number) for name, number in forms.items()}
         self._starts: dict[_Plan, Node] = {}
 
     def start(self, given: Mapping[str, MarkerValue] | None = None, names: Sequence[str] | None = None) -> Node:

@@ -50,7 +50,7 @@ class LoadedModel:
     @cached_property
     def grammar(self) -> ListGrammar:
         """The lists that the model may write where they are constrained."""
-        return ListGrammar(self.tokenizer, self.taxonomy, self.info.markers, self.info.rendering)
+        return ListGrammar(self.tokenizer, self.taxonomy, self.info.markers, self.info.form)
 
     @cached_property
     def list_starts(self) -> list[int]:

@@ -27,23 +27,27 @@ class NumberForm:
     Attributes:
         real: with a point and at least one decimal; else whole.
         low, high: the range, both ends included.
+        digits: least digits of a whole number that is not negative.
     """
 
     real: bool
     low: Decimal
     high: Decimal
+    digits: int = 0
 
     @classmethod
-    def of(cls, spec: MarkerSpec) -> NumberForm:
-        """The form of an integer or real marker."""
+    def of(cls, spec: MarkerSpec, digits: int = 0) -> NumberForm:
+        """The form of an integer or real marker; `digits`: least digits of a whole number."""
         most = Decimal(10) ** _DIGITS - 1
         low = -most if spec.minimum is None else max(-most, Decimal(str(spec.minimum)))
         high = most if spec.maximum is None else min(most, Decimal(str(spec.maximum)))
-        return cls(spec.kind == "real", low, high)
+        return cls(spec.kind == "real", low, high, 0 if spec.kind == "real" else digits)
 
     def complete(self, text: str) -> bool:
         """Whether the text is a number of this form, in the one way it is written."""
         if not self._possible(text) or not text[-1:].isdigit() or (text.startswith("-0") and not Decimal(text)):
+            return False
+        if len(text) < self._least(text):
             return False
         if self.real and ("." not in text or (text.endswith("0") and not text.endswith(".0"))):
             return False
@@ -59,7 +63,12 @@ class NumberForm:
     def _possible(self, text: str) -> bool:
         whole, _, decimals = text.removeprefix("-").partition(".")
         form = _REAL if self.real else _INTEGER
-        return form.fullmatch(text) is not None and len(decimals) <= _DECIMALS and len(whole) + len(decimals) <= _DIGITS
+        padded = text.isdecimal() and len(text) <= self.digits
+        return (padded or form.fullmatch(text) is not None) and len(decimals) <= _DECIMALS and len(whole) + len(decimals) <= _DIGITS
+
+    def _least(self, text: str) -> int:
+        """The least digits of a number that begins with the text."""
+        return 0 if text.startswith("-") else self.digits
 
     def _continued(self, text: str) -> list[tuple[Decimal, Decimal]]:
         """Ranges of the numbers that begin with the text and go on."""
@@ -74,10 +83,12 @@ class NumberForm:
         else:
             if self.real and len(whole) < _DIGITS:
                 spans.append((Decimal(whole), Decimal(whole) + 1 - Decimal(10) ** -min(_DECIMALS, _DIGITS - len(whole))))
-            if whole != "0":
+            fewest = max(1, self._least(text) - len(whole))
+            most = fewest if whole.startswith("0") else _DIGITS - len(whole)
+            if not whole.startswith("0") or len(whole) < self._least(text):
                 spans += [
                     (Decimal(whole) * 10**more, (Decimal(whole) + 1) * 10**more - (0 if self.real else 1))
-                    for more in range(1, _DIGITS - len(whole) + 1)
+                    for more in range(fewest, most + 1)
                 ]
         return [(low, high) if sign > 0 else (-high, -low) for low, high in spans]
 

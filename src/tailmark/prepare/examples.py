@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from jinja2 import TemplateError
 
-from tailmark.chat import Messages, control_tokens, end_of_turn, find_control_token, render_list, render_prompt, rendering_of, token_ids
+from tailmark.chat import Messages, control_tokens, end_of_turn, find_control_token, list_form, render_list, render_prompt, token_ids
 from tailmark.errors import TaxonomyError
 from tailmark.prepare.shorten import shorter_prompts
 from tailmark.records import Record
@@ -83,7 +83,7 @@ class Encoder:
         self._taxonomy, self._pack_length, self._too_long = taxonomy, pack_length, too_long
         self._names = frozenset(taxonomy.markers if names is None else names)
         self._tail_marker = tail_marker
-        self._rendering = rendering_of(tokenizer.chat_template)
+        self._form = list_form(tokenizer.chat_template)
         self._control = control_tokens(tokenizer)
         self._end = end_of_turn(tokenizer)
 
@@ -113,7 +113,7 @@ class Encoder:
             prompts = [render_prompt(self.tokenizer, row["prompt"], given) for given in (None, markers)]
         except TemplateError as error:
             return Rejected("template", f"the base model's chat template refuses the conversation: {error}")
-        texts = (*prompts, render_list(markers, self._rendering), escape(row["completion"]) + self._end)
+        texts = (*prompts, render_list(markers, self._form), escape(row["completion"]) + self._end)
         return _Rendered(index, row, markers, texts)
 
     def _encode(self, rows: Sequence[_Rendered]) -> list[Example | Rejected]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tailmark.chat.vocabulary import add_marker_tokens
 from tailmark.config import Config
 from tailmark.console import say
 from tailmark.engine import mapper, workers_of
-from tailmark.errors import ModelError
+from tailmark.errors import ConfigError, ModelError
 from tailmark.files import sha256_tree, staged_folder, write_json
 from tailmark.layout import Arm, Layout
 from tailmark.longtail import tail_values
@@ -76,12 +76,12 @@ def _use(config: Config, arm: Arm, taxonomy: Taxonomy) -> MarkerUse:
     return MarkerUse(arm=arm, markers=markers, taxonomy=taxonomy.digest, **named_alike)
 
 
-def _tokenizer(config: Config, layout: Layout, compact: Values | None = None) -> Any:
+def _tokenizer(config: Config, layout: Layout, compact: Values | None = None, digits: Mapping[str, int] | None = None) -> Any:
     if not (layout.base / "config.json").is_file():
         raise ModelError("The base model is missing.", where=str(layout.base), fix="run `tailmark base`, or `dvc repro`")
     tokenizer = load_tokenizer(layout.base)
     own, control = tokenizer.chat_template, control_tokens(tokenizer)
-    tokenizer.chat_template = marker_template(own, config.prepare.system_message, compact, control=control)
+    tokenizer.chat_template = marker_template(own, config.prepare.system_message, compact, control=control, digits=digits)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.eos_token = end_of_turn(tokenizer)
@@ -93,13 +93,22 @@ def marked_tokenizer(config: Config, layout: Layout, taxonomy: Taxonomy) -> Any:
 
     Rows of both arms are judged by it; the baseline is trained with the plain one, which gives texts without lists the same tokens.
     """
+    digits = _digits(config, taxonomy)
     if config.prepare.rendering == "text":
-        return _tokenizer(config, layout)
+        return _tokenizer(config, layout, digits=digits)
     names = taxonomy.markers if config.prepare.markers is None else config.prepare.markers
     values = {name: tuple(taxonomy.spec(name).values) for name in names}
-    tokenizer = _tokenizer(config, layout, values)
+    tokenizer = _tokenizer(config, layout, values, digits)
     add_marker_tokens(tokenizer, values)
     return tokenizer
+
+
+def _digits(config: Config, taxonomy: Taxonomy) -> Mapping[str, int]:
+    for name in config.prepare.digits:
+        if taxonomy.spec(name).kind != "integer":
+            fix = f"take {name} out; markers that are whole numbers can stand there"
+            raise ConfigError(f"Marker '{name}' is not a whole number: it cannot have leading zeros.", where="prepare.digits", fix=fix)
+    return config.prepare.digits
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from tailmark.taxonomy.markers import (
     LIST_CLOSE,
     LIST_OPEN,
+    TEXT,
     Completion,
+    ListForm,
     MarkerList,
     MarkerValue,
     Rendering,
@@ -19,7 +21,9 @@ from tailmark.taxonomy.schema import MarkerSpec, Taxonomy, load_taxonomy
 __all__ = [
     "LIST_CLOSE",
     "LIST_OPEN",
+    "TEXT",
     "Completion",
+    "ListForm",
     "MarkerList",
     "MarkerSpec",
     "MarkerValue",

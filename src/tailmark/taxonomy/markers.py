@@ -11,6 +11,8 @@ Or compact: the same on one line, where wrapper, name and closed value are one a
 
     <MARKER_LIST><MARKER_LIST:domain><MARKER_LIST:domain=Culture><MARKER_LIST:length_tokens>60</MARKER_LIST>
 
+Either with leading zeros, if asked for (`<length_tokens>060</length_tokens>`): then a whole number's first digit tells how large it is.
+
 The empty list is `<MARKER_LIST></MARKER_LIST>`. Text that is not ours never contains the wrapper or a token of a compact list:
 all of them contain one word, `escape` marks that word and `unescape` gives the text back unchanged. Both are one string
 replacement, so that the chat template can do the same in Jinja.
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tailmark.errors import TaxonomyError
@@ -29,6 +31,23 @@ MarkerValue = str | int | float
 Rendering = Literal["text", "compact"]
 Values = Mapping[str, Sequence[str]]
 """The closed values of markers, by name; a number has none."""
+
+
+@dataclass(frozen=True)
+class ListForm:
+    """How marker lists are written.
+
+    Attributes:
+        rendering: as plain text or compact.
+        digits: by name of the marker, the least digits of its whole numbers; zeros lead where one has fewer. (Negative ones stay.)
+    """
+
+    rendering: Rendering = "text"
+    digits: Mapping[str, int] = field(default_factory=dict)
+
+
+TEXT = ListForm()
+"""As the paper writes them."""
 
 _WORD = "MARKER_LIST"
 LIST_OPEN = f"<{_WORD}>"
@@ -55,12 +74,14 @@ def unescape(text: str) -> str:
     return text.replace(_WORD + "_", _WORD)
 
 
-def value_text(value: MarkerValue) -> str:
-    """A value as it is written: integers plain, reals in the shortest form that reads back equal, strings as they are."""
-    if isinstance(value, str):
-        return value
+def value_text(value: MarkerValue, digits: int = 0) -> str:
+    """A value as it is written: integers in at least so many digits, reals in the shortest form that reads back equal, strings as they are.
+
+    A string of digits is an integer, as a command line or a form gives it.
+    """
     # NumPy's reals are floats too, but their own repr is not the plain number.
-    return repr(float(value)) if isinstance(value, float) else repr(value)
+    text = value if isinstance(value, str) else repr(float(value)) if isinstance(value, float) else repr(value)
+    return text.zfill(digits) if digits and text.isascii() and text.isdigit() else text
 
 
 class MarkerList(Mapping[str, MarkerValue]):
@@ -109,21 +130,21 @@ def _check(name: str, value: MarkerValue) -> None:
         )
 
 
-def render(markers: Mapping[str, MarkerValue], rendering: Rendering = "text") -> str:
-    """The list as text, without a newline at its end. `parse` reads either rendering back.
+def render(markers: Mapping[str, MarkerValue], form: ListForm = TEXT) -> str:
+    """The list as text, without a newline at its end. `parse` reads every form back.
 
     Compact, every value that is a string counts as closed, so values must have their marker's type (`Taxonomy.typed`).
     """
-    if rendering == "compact":
-        return LIST_OPEN + "".join(_compact(name, value) for name, value in sorted(markers.items())) + LIST_CLOSE
-    lines = [f"<{name}>{value_text(value)}</{name}>" for name, value in sorted(markers.items())]
+    if form.rendering == "compact":
+        return LIST_OPEN + "".join(_compact(name, value, form) for name, value in sorted(markers.items())) + LIST_CLOSE
+    lines = [f"<{name}>{value_text(value, form.digits.get(name, 0))}</{name}>" for name, value in sorted(markers.items())]
     if not lines:
         return LIST_OPEN + LIST_CLOSE
     return "\n".join([LIST_OPEN, *lines, LIST_CLOSE])
 
 
-def _compact(name: str, value: MarkerValue) -> str:
-    return name_token(name) + (value_token(name, value) if isinstance(value, str) else value_text(value))
+def _compact(name: str, value: MarkerValue, form: ListForm) -> str:
+    return name_token(name) + (value_token(name, value) if isinstance(value, str) else value_text(value, form.digits.get(name, 0)))
 
 
 def name_token(name: str) -> str:
