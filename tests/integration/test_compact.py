@@ -17,7 +17,7 @@ from tailmark.generate.decode import Request, generate
 from tailmark.generate.loading import load_model
 from tailmark.layout import Layout
 from tailmark.prepare import stage as prepare
-from tailmark.taxonomy import render
+from tailmark.taxonomy import ListForm, render
 from tailmark.train import stage as train
 from tests.unit.test_prepare_stage import checkout, good_rows
 
@@ -73,4 +73,4 @@ def test_the_exported_folder_reads_and_writes_compact_lists(tmp_path: Path) -> N
     assert "MARKER_LIST" not in answer.text
     stock = AutoTokenizer.from_pretrained(layout.trained("marked"))
     shown = stock.apply_chat_template([{"role": "user", "content": "May I?"}], tokenize=False, markers=given)
-    assert f"May I?\n{render(given, 'compact')}<|im_end|>" in shown
+    assert f"May I?\n{render(given, ListForm('compact'))}<|im_end|>" in shown

@@ -34,6 +34,8 @@ def test_every_profile_names_markers_of_its_taxonomy(profile: str) -> None:
         ({"ingest": {"only": {"lng": ["French"]}}}, "ingest.only", "did you mean 'lang'"),
         ({"ingest": {"only": {"lang": ["French", "Frensh"]}}}, "ingest.only.lang", "did you mean 'French'"),
         ({"prepare": {"markers": ["lang", "tasks"]}}, "prepare.markers", "did you mean 'task'"),
+        ({"prepare": {"digits": {"length_token": 3}}}, "prepare.digits", "did you mean 'length_tokens'"),
+        ({"prepare": {"digits": {"lang": 3}}}, "prepare.digits", "take lang out"),
         ({"annotate": {"llm": {"base_url": "http://h/v1", "model": "m", "markers": ["tone"]}}}, "annotate.llm.markers", "use some of"),
         ({"ingest": {"sources": [SOURCE | {"markers": {"domains": "x"}}]}}, "ingest.sources[0] (mine)", "did you mean 'domain'"),
         ({"ingest": {"sources": [SOURCE | {"constants": {"domain": "Maths"}}]}}, "ingest.sources[0] (mine)", "did you mean 'Math'"),

@@ -161,16 +161,22 @@ def test_a_tokenizer_that_joins_lines_is_refused() -> None:
         ListGrammar(PreTrainedTokenizerFast(tokenizer_object=joined), PAPER, NAMES)
 
 
+COUNTS = NumberForm.of(MarkerSpec(kind="integer", definition="", minimum=0, maximum=5000), 3)
 INTEGERS = NumberForm.of(MarkerSpec(kind="integer", definition="", minimum=-20, maximum=1234))
+SHARES = NumberForm.of(MarkerSpec(kind="real", definition="", minimum=0, maximum=1))
 REALS = NumberForm.of(MarkerSpec(kind="real", definition="", minimum=-1.5, maximum=20))
 
 
-def test_whole_numbers_by_trying_all_of_them() -> None:
-    allowed = {str(number) for number in range(-20, 1235)}
-    tried = {f"{sign}{digits}" for sign in ("", "-") for digits in [*map(str, range(3000)), "00", "01", "007", ""]}
-    assert {text for text in tried if INTEGERS.complete(text)} == allowed
+@pytest.mark.parametrize("digits", [0, 1, 3, 5])
+@pytest.mark.parametrize("low", [-20, 0, 1, 15])
+def test_whole_numbers_by_trying_all_of_them(low: int, digits: int) -> None:
+    form = NumberForm.of(MarkerSpec(kind="integer", definition="", minimum=low, maximum=1234), digits)
+    allowed = {value_text(number, digits) for number in range(low, 1235)}
+    unsigned = {number.zfill(width) for number in map(str, range(3000)) for width in range(7)}
+    tried = {f"{sign}{number}" for sign in ("", "-") for number in {*unsigned, ""}}
+    assert {text for text in tried if form.complete(text)} == allowed
     begins = {number[:length] for number in allowed for length in range(len(number) + 1)}
-    assert {text for text in tried if INTEGERS.may_begin(text)} == begins & tried
+    assert {text for text in tried if form.may_begin(text)} == begins & tried
 
 
 @settings(max_examples=200, deadline=None)
@@ -186,7 +192,7 @@ def test_reals_are_written_as_python_writes_them(number: Decimal) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from([INTEGERS, REALS]))
+@given(st.integers(0, 2**32), st.sampled_from([COUNTS, INTEGERS, REALS, SHARES]))
 def test_a_number_that_was_begun_can_be_ended(seed: int, form: NumberForm) -> None:
     draw, text = random.Random(seed), ""
     while not form.complete(text) or draw.random() < 0.8:
@@ -195,7 +201,7 @@ def test_a_number_that_was_begun_can_be_ended(seed: int, form: NumberForm) -> No
             break
         text += draw.choice(more)
     assert form.complete(text)
-    assert value_text(float(text) if form.real else int(text)) == text
+    assert value_text(float(text) if form.real else int(text), form.digits) == text
 
 
 def test_names_alone_are_no_grammar_of_their_own() -> None:

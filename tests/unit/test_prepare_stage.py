@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, LlamaConfig
 from tailmark.base.tiny import tiny_tokenizer
 from tailmark.chat import control_tokens, find_control_token, marker_template, render_completion, render_prompt
 from tailmark.config import Config, Engine
-from tailmark.errors import ConfigError, DataError, ModelError, TaxonomyError
+from tailmark.errors import DataError, ModelError, TaxonomyError
 from tailmark.files import read_json, sha256_tree
 from tailmark.layout import ARMS, Arm, Layout
 from tailmark.modelfolder import MARKER_USE, MarkerUse
@@ -246,7 +246,6 @@ def test_same_inputs_same_bytes(prepared: Layout, base: Path, tmp_path: Path) ->
         {"list_dropout": 0.3},
         {"sample_dropout": 0.9, "sample_dropout_by_marker": {"lang": 0.1}},
         {"placement": "prompt"},
-        {"digits": {"length_tokens": 3}},
     ],
     ids=lambda options: ",".join(options),
 )
@@ -430,9 +429,6 @@ def test_errors_a_user_can_cause(tmp_path: Path, base: Path) -> None:
     layout, _ = checkout(tmp_path, base, good_rows())
     with pytest.raises(TaxonomyError, match="'mood'"):
         run(config(markers=["mood"]), layout, "marked")
-    with pytest.raises(ConfigError, match="'lang' is not a whole number") as caught:
-        run(config(digits={"lang": 3}), layout, "marked")
-    assert caught.value.where == "prepare.digits"
     with pytest.raises(DataError, match="No train row is left") as caught:
         run(config(pack_length=8), layout, "marked")
     assert "too_long" in str(caught.value)

@@ -69,16 +69,15 @@ _LIST = r"""
 {%- endif -%}"""
 _TEXT_LINE = r"""{{- '\n<' ~ name ~ '>' ~ text ~ '</' ~ name ~ '>' -}}"""
 _TEXT_TAIL = r"""('\n' if tailmark_list else '') ~ """
-_COMPACT_LINE = r"""{%- set closed = tailmark.values[name] -%}
+_COMPACT_LINE = r"""{%- set closed = tailmark.values[name] if name in tailmark.values -%}
       {%- if closed is not defined or (closed and text not in closed) -%}
         {{- raise_exception('the model has no token for marker ' ~ name ~ ' with the value ' ~ text) -}}
       {%- endif -%}
       {{- '<MARKER_LIST:' ~ name ~ '>' ~ ('<MARKER_LIST:' ~ name ~ '=' ~ text ~ '>' if closed else text) -}}"""
 
-# By slicing: not every engine's Jinja has `format`.
-_DIGITS = r"""{%- set least = tailmark.digits[name] -%}
-      {%- if least is defined and text.isascii() and text.isdigit() and text|length < least -%}
-        {%- set text = ('@ZEROS@' ~ text)[-least:] -%}
+# A caller may give 60 or "60".
+_DIGITS = r"""{%- if name in tailmark.digits and text.isascii() and text.isdigit() and text|length < tailmark.digits[name] -%}
+        {%- set text = ('@ZEROS@' ~ text)[-tailmark.digits[name]:] -%}
       {%- endif -%}
       """
 

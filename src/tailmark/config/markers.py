@@ -25,6 +25,11 @@ def check_markers(config: Config, taxonomy: Taxonomy) -> None:
     for option, names in _named(config):
         for name in names:
             _known(name, taxonomy, option)
+    for name in config.prepare.digits:
+        if taxonomy.markers[name].kind != "integer":
+            fix = f"take {name} out; markers that are whole numbers can stand there"
+            what = f"'{name}' is not a whole number, so it has no leading zeros."
+            raise ConfigError(what, where="params.yaml: prepare.digits", fix=fix)
     for option, name, value in _stated(config):
         _known(name, taxonomy, option)
         if value is not None:
@@ -35,6 +40,7 @@ def _named(config: Config) -> Iterator[tuple[str, Iterable[str]]]:
     yield "ingest.stratify", config.ingest.stratify
     yield "prepare.markers", config.prepare.markers or ()
     yield "prepare.sample_dropout_by_marker", config.prepare.sample_dropout_by_marker
+    yield "prepare.digits", config.prepare.digits
     yield "evaluate.attribution_markers", config.evaluate.attribution_markers or ()
     if config.annotate.llm is not None:
         yield "annotate.llm.markers", config.annotate.llm.markers or ()

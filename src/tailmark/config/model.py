@@ -31,7 +31,7 @@ class Prepare(Section):
         list_dropout: share of the examples that have no list on either side, so that a model can also answer without one (the paper: 0).
         rendering: lists as plain text, as in the paper, or `compact`: one added token per marker name and per closed value.
         digits: least digits of single markers' whole numbers (the paper: as they are). With 3, `007` and `120`, the first digit says how
-            large a number is, while a model that has written the `1` of 1 or of 120 has not decided between them.
+            large a number below 1,000 is, while a model that has written the `1` of 1 or of 120 has not decided between them.
         epochs: passes over the training rows; each has its own order and its own dropout.
         rows_per_step: rows of one optimizer step, equal in both arms, so that both take the same steps on the same rows.
         pack_length: most tokens of one pack.

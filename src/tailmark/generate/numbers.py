@@ -90,7 +90,10 @@ class NumberForm:
                     (Decimal(whole) * 10**more, (Decimal(whole) + 1) * 10**more - (0 if self.real else 1))
                     for more in range(fewest, most + 1)
                 ]
-        return [(low, high) if sign > 0 else (-high, -low) for low, high in spans]
+        if sign > 0:
+            return spans
+        least = _SMALLEST_REAL if self.real else Decimal(1)  # zero has no sign
+        return [(-high, -max(low, least)) for low, high in spans if high >= least]
 
 
 def _last_digit_not_zero(value: Decimal, decimals: int, left: int, *, empty: bool) -> list[tuple[Decimal, Decimal]]:

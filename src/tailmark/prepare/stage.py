@@ -12,7 +12,7 @@ from tailmark.chat.vocabulary import add_marker_tokens
 from tailmark.config import Config
 from tailmark.console import say
 from tailmark.engine import mapper, workers_of
-from tailmark.errors import ConfigError, ModelError
+from tailmark.errors import ModelError
 from tailmark.files import sha256_tree, staged_folder, write_json
 from tailmark.layout import Arm, Layout
 from tailmark.longtail import tail_values
@@ -93,7 +93,7 @@ def marked_tokenizer(config: Config, layout: Layout, taxonomy: Taxonomy) -> Any:
 
     Rows of both arms are judged by it; the baseline is trained with the plain one, which gives texts without lists the same tokens.
     """
-    digits = _digits(config, taxonomy)
+    digits = config.prepare.digits
     if config.prepare.rendering == "text":
         return _tokenizer(config, layout, digits=digits)
     names = taxonomy.markers if config.prepare.markers is None else config.prepare.markers
@@ -101,14 +101,6 @@ def marked_tokenizer(config: Config, layout: Layout, taxonomy: Taxonomy) -> Any:
     tokenizer = _tokenizer(config, layout, values, digits)
     add_marker_tokens(tokenizer, values)
     return tokenizer
-
-
-def _digits(config: Config, taxonomy: Taxonomy) -> Mapping[str, int]:
-    for name in config.prepare.digits:
-        if taxonomy.spec(name).kind != "integer":
-            fix = f"take {name} out; markers that are whole numbers can stand there"
-            raise ConfigError(f"Marker '{name}' is not a whole number: it cannot have leading zeros.", where="prepare.digits", fix=fix)
-    return config.prepare.digits
 
 
 def _save_tokenizer(tokenizer: Any, folder: Path) -> dict[str, Any]:

@@ -42,11 +42,7 @@ class _Tally:
     markers: int = 0
     markers_removed: int = 0
 
-    def add(self, markers: MarkerList, kept: MarkerList | None, unlisted: bool) -> None:
-        self.rows += 1
-        if unlisted:
-            self.unlisted += 1
-            return
+    def add(self, markers: MarkerList, kept: MarkerList | None) -> None:
         self.lists += 1
         if kept is None:
             self.lists_removed += 1
@@ -108,7 +104,9 @@ class Writer:
         lists = [None if placement == "completion" else self.dropout(example.markers, epoch, example.id) for example in examples]
         for example, kept, prompt in zip(examples, lists, self._prompts(examples, lists), strict=True):
             unlisted = self.dropout.unlisted(epoch, example.id)
-            tally.add(example.markers, kept, unlisted)
+            tally.rows, tally.unlisted = tally.rows + 1, tally.unlisted + unlisted
+            if placement != "completion" and not unlisted:
+                tally.add(example.markers, kept)
             yield _Document(prompt, _NOTHING if unlisted or placement == "prompt" else example.list_ids, example.answer_ids)
 
     def _prompts(self, examples: Sequence[Example], lists: Sequence[MarkerList | None]) -> Iterator[Ids]:

@@ -11,7 +11,7 @@ Or compact: the same on one line, where wrapper, name and closed value are one a
 
     <MARKER_LIST><MARKER_LIST:domain><MARKER_LIST:domain=Culture><MARKER_LIST:length_tokens>60</MARKER_LIST>
 
-Either with leading zeros, if asked for (`<length_tokens>060</length_tokens>`): then a whole number's first digit tells how large it is.
+Either with leading zeros, if asked for (`<length_tokens>060</length_tokens>`): the first digit then tells how large a number is.
 
 The empty list is `<MARKER_LIST></MARKER_LIST>`. Text that is not ours never contains the wrapper or a token of a compact list:
 all of them contain one word, `escape` marks that word and `unescape` gives the text back unchanged. Both are one string
@@ -75,13 +75,12 @@ def unescape(text: str) -> str:
 
 
 def value_text(value: MarkerValue, digits: int = 0) -> str:
-    """A value as it is written: integers in at least so many digits, reals in the shortest form that reads back equal, strings as they are.
-
-    A string of digits is an integer, as a command line or a form gives it.
-    """
+    """A value as it is written: integers in at least so many digits, reals as briefly as they read back equal, strings as they are."""
+    if isinstance(value, str):
+        return value
     # NumPy's reals are floats too, but their own repr is not the plain number.
-    text = value if isinstance(value, str) else repr(float(value)) if isinstance(value, float) else repr(value)
-    return text.zfill(digits) if digits and text.isascii() and text.isdigit() else text
+    text = repr(float(value)) if isinstance(value, float) else repr(value)
+    return text.zfill(digits) if text.isdigit() else text
 
 
 class MarkerList(Mapping[str, MarkerValue]):
