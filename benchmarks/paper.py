@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from benchmarks import lengths
 from tailmark.evaluate.scores import MEASURES, Measure
 from tailmark.layout import ARMS
 from tailmark.statistics import share_interval
@@ -30,7 +31,7 @@ from tasks.sweepfile import members, read_sweep
 from tasks.workspace import branch_of
 
 Evaluation = dict[str, Any]
-"""What a member's branch holds: `metrics` and `benchmarks` of its evaluation, `trainings` by arm, `told` (see `_told`)."""
+"""What a member's branch holds: `metrics` and `benchmarks` of its evaluation, `trainings` by arm, `told` (see `_told`), `lengths`."""
 
 Evaluations = Mapping[str, Evaluation]
 
@@ -115,7 +116,8 @@ def _found(root: Path, run: str) -> Evaluation | None:
         return None
     files = {arm: read_output(root, branch_of(run), f"reports/train/{arm}/metrics.json") for arm in ARMS}
     trainings = {arm: json.loads(text) for arm, text in files.items() if text is not None}
-    return {**evaluation, "trainings": trainings, "told": _told(read_output(root, branch_of(run), "reports/evaluate/examples.parquet"))}
+    examples = read_output(root, branch_of(run), "reports/evaluate/examples.parquet")
+    return {**evaluation, "trainings": trainings, "told": _told(examples), "lengths": lengths.cells(examples)}
 
 
 def _told(examples: bytes | None) -> str:
@@ -164,6 +166,11 @@ def inference_table(evaluations: Evaluations) -> Iterator[str]:
     for name, item in evaluations.items():
         right = [_right(item, marker, INFERRED.get(name, {}).get(marker)) for marker in _MARKERS]
         yield f"| {name} | {' | '.join(right)} | {item['told']} |"
+
+
+def length_table(evaluations: Evaluations) -> Iterator[str]:
+    """How far answers follow the number of tokens asked for; see `benchmarks.lengths`."""
+    return lengths.lines({name: item["lengths"] for name, item in evaluations.items()})
 
 
 def _right(evaluation: Evaluation, marker: str, paper: float | None) -> str:
@@ -233,7 +240,7 @@ def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
         if missing:
             yield f"Not done: {', '.join(missing)}."
         if evaluations:
-            yield from ("\n".join(table(evaluations)) for table in (training_table, lift_table, inference_table))
+            yield from ("\n".join(table(evaluations)) for table in (training_table, lift_table, inference_table, length_table))
         if evaluations and given.out:
             plot(evaluations, given.out / f"{name}.svg")
 

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.paper import CLAIMS, _told, inference_table, lift_table, plot, training_table
+from benchmarks import lengths
+from benchmarks.paper import CLAIMS, _told, inference_table, length_table, lift_table, plot, training_table
 from tailmark.evaluate.store import EXAMPLES
 from tasks.sweepfile import read_sweep
 
@@ -30,7 +31,7 @@ def evaluation(lift: float) -> dict[str, Any]:
     measures = [{"benchmark": "language_confusion", "score": "line", "title": "", "unit": "share", "higher_is_better": True}]
     counts = {"steps": 3, "tokens": 1000, "supervised_tokens": 10, "trainable_parameters": 5}
     trained = {**counts, "heldout_first": {"answer": 3.0}, "heldout_last": {"answer": 2.0}}
-    return {"metrics": metrics, "benchmarks": {"measures": measures}, "trainings": {"baseline": trained}, "told": ""}
+    return {"metrics": metrics, "benchmarks": {"measures": measures}, "trainings": {"baseline": trained}, "told": "", "lengths": []}
 
 
 def test_a_lift_is_bold_where_its_interval_leaves_zero_out() -> None:
@@ -69,6 +70,26 @@ def test_a_language_counts_where_the_prompt_shows_it() -> None:
     assert _told(file.getvalue()).startswith("**66.7** (")
     assert _told(file.getvalue()).endswith("; chance 67; n 3)")
     assert _told(None) == ""
+
+
+def test_lengths_that_follow_are_told_from_lengths_that_do_not() -> None:
+    def row(benchmark: str, mode: str, asked: int, made: float, written: str = "{}") -> dict[str, Any]:
+        of = {"benchmark": benchmark, "mode": mode, "row_id": str(asked), "group": str(asked), "tail": False, "value": made}
+        score = "length_tokens" if benchmark == "inference" else "tokens"
+        marker = json.dumps({"length_tokens": asked})
+        texts = dict.fromkeys(("slices", "reference", "arm", "prompt"), "{}")
+        return {**texts, **of, "score": score, "markers": marker, "given": marker, "written": written, "answer": None}
+
+    rows = [row("length_alone", "fixed", 10 * number, 11.0 * number) for number in (1, 2, 4)]
+    rows += [row("length_alone", "baseline", 10 * number, 20.0) for number in (1, 2, 4)]
+    rows += [row("inference", "inferred", 60, 0.1, '{"length_tokens": "060"}'), row("inference", "inferred", 30, 1.0, "{}")]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), file)
+    table = list(length_table({"a": {**evaluation(0.1), "lengths": lengths.cells(file.getvalue())}}))
+    assert table[2] == "| a | nothing | 20 | 20 |  | 33 % | 3 |"
+    assert table[3] == "| a | the marker | 20 | 22 | 1.00 | 100 % | 3 |"
+    assert table[4] == "| a | *no answer: what the list says* | 60 | 60 |  | 100 % | 1 |"
+    assert lengths.cells(None) == []
 
 
 @pytest.mark.parametrize("file", ["paper.yaml", "paper-gpu.yaml"])
