@@ -59,23 +59,23 @@ _ARENA = "on Arena-Hard, against a third model: "
 CLAIMS = (
     Claim("AlpacaEval-LI, limits to 120 words: over it", _LENGTH, "violation", "inferred", paper="36.6 to 24.7 %, all limits", theirs=11.8),
     Claim("AlpacaEval-LI, limits to 120 words: over it", _LENGTH, "violation", "fixed", paper="36.6 to 1.25 %, all limits", theirs=35.3),
-    Claim("the same: tokens off the limit, share of it", _LENGTH, "error", "inferred"),
-    Claim("the same: tokens off the limit, share of it", _LENGTH, "error", "fixed"),
+    Claim("AlpacaEval-LI: tokens off the limit, share of it", _LENGTH, "error", "inferred"),
+    Claim("AlpacaEval-LI: tokens off the limit, share of it", _LENGTH, "error", "fixed"),
     Claim("held-out rows: tokens off the length asked for", "length", "error", "inferred"),
     Claim("held-out rows: tokens off the length asked for", "length", "error", "fixed"),
-    Claim("held-out rows: the same, no words beside the marker", "length_alone", "error", "fixed"),
+    Claim("held-out rows: off the marker's length, no words beside it", "length_alone", "error", "fixed"),
     Claim("language confusion: answers whose lines all pass", _LANGUAGE, "line", "absent"),
     Claim("language confusion: answers whose lines all pass", _LANGUAGE, "line", "inferred"),
     Claim("language confusion: answers whose lines all pass", _LANGUAGE, "line", "fixed", paper="68.6 to 79.6 %", theirs=11.0),
     Claim("held-out rows: in the language asked for", "language", "pass", "inferred"),
     Claim("held-out rows: in the language asked for", "language", "pass", "fixed"),
-    Claim("held-out rows: the same, no words beside the marker", "language_alone", "pass", "fixed"),
+    Claim("held-out rows: in the marker's language, no words beside it", "language_alone", "pass", "fixed"),
     Claim("held-out prompts: wins over the baseline, less 50", _WIN, "win_reference", "inferred", paper=f"{_ARENA}+5.7"),
-    Claim("the same, head", _WIN, "win_reference", "inferred", "head"),
-    Claim("the same, tail", _WIN, "win_reference", "inferred", "tail", paper=f"{_ARENA}+9.1"),
+    Claim("held-out prompts: wins, head", _WIN, "win_reference", "inferred", "head"),
+    Claim("held-out prompts: wins, tail", _WIN, "win_reference", "inferred", "tail", paper=f"{_ARENA}+9.1"),
     Claim("held-out prompts: wins over the baseline, less 50", _WIN, "win_reference", "fixed"),
-    Claim("the same, head", _WIN, "win_reference", "fixed", "head"),
-    Claim("the same, tail", _WIN, "win_reference", "fixed", "tail"),
+    Claim("held-out prompts: wins, head", _WIN, "win_reference", "fixed", "head"),
+    Claim("held-out prompts: wins, tail", _WIN, "win_reference", "fixed", "tail"),
     Claim("ConDefects repair: lines as in the correction", "repair", "similarity", "inferred"),
     Claim("ConDefects repair: lines as in the correction", "repair", "similarity", "fixed"),
     Claim("ConDefects repair: exactly the correction", "repair", "exact", "fixed"),
@@ -86,9 +86,9 @@ CLAIMS = (
     Claim("likelihood of held-out answers, nats per token", "likelihood", "nll", "absent"),
     Claim("likelihood of held-out answers, nats per token", "likelihood", "nll", "inferred"),
     Claim("likelihood of held-out answers, nats per token", "likelihood", "nll", "fixed"),
-    Claim("the same, head", "likelihood", "nll", "fixed", "head"),
-    Claim("the same, tail", "likelihood", "nll", "fixed", "tail"),
-    Claim("the same, under another row's markers", "likelihood", "nll", "wrong"),
+    Claim("likelihood, head", "likelihood", "nll", "fixed", "head"),
+    Claim("likelihood, tail", "likelihood", "nll", "fixed", "tail"),
+    Claim("likelihood under another row's markers", "likelihood", "nll", "wrong"),
 )
 INFERRED = {
     "0_50": {"domain": 3.3, "task": 1.9, "format": 7.3, "lang": 1.2},
@@ -204,7 +204,8 @@ def _cell(evaluation: Evaluation, claim: Claim) -> str:
 
 
 def plot(evaluations: Evaluations, path: Path) -> None:
-    """Our lifts in points, one mark a member with its interval, and the paper's beside those that measure the same."""
+    """Our lifts in points by member, with intervals (filled: zero is outside), and the paper's beside those that measure the same."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     shown = [claim for claim in CLAIMS if any(_points(item, claim) for item in evaluations.values())]
@@ -215,7 +216,10 @@ def plot(evaluations: Evaluations, path: Path) -> None:
         marks = [(place + shift, points) for place, claim in enumerate(shown) if (points := _points(item, claim))]
         lifts = [lift for _, (lift, _, _) in marks]
         errors = [[lift - low for _, (lift, low, _) in marks], [high - lift for _, (lift, _, high) in marks]]
-        axes.errorbar(lifts, [place for place, _ in marks], xerr=errors, fmt="o", markersize=4, capsize=2, label=name)
+        places = [place for place, _ in marks]
+        drawn = axes.errorbar(lifts, places, xerr=errors, fmt="o", markersize=5, markerfacecolor="white", capsize=2, label=name)
+        decided = [(lift, place) for place, (lift, low, high) in marks if low > 0 or high < 0]
+        axes.plot([lift for lift, _ in decided], [place for _, place in decided], "o", markersize=5, color=drawn[0].get_color(), zorder=3)
     theirs = [(claim.theirs, place) for place, claim in enumerate(shown) if claim.theirs is not None]
     axes.plot([lift for lift, _ in theirs], [place for _, place in theirs], "D", color="black", fillstyle="none", label="paper (7B)")
     axes.axvline(0, color="grey", linewidth=0.8)
@@ -223,7 +227,8 @@ def plot(evaluations: Evaluations, path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("lift of the marked model over its baseline, points, 95 % intervals")
     axes.legend(loc="best", fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.stem}):
+        figure.savefig(path, metadata={"Date": None})
 
 
 def _points(evaluation: Evaluation, claim: Claim) -> tuple[float, float, float] | None:
