@@ -4,7 +4,8 @@
 
 The prompts of the benchmark `heldout_prompts` are answered with the model's own list, with the right markers given in the prompt, with a
 list that may not hold the length, with one that holds the right length (and else what the model likes), and without a list. Each answer
-meets the baseline's before the offline judge (likeness to the reference, chrF++). Prints wins less 50, in points, over head and tail.
+meets the baseline's before the offline judge (likeness to the reference, chrF++). Prints wins less 50, in points, with 95 % intervals, over
+all, head and tail.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from tailmark.evaluate.scores import ScoredMode
 from tailmark.evaluate.suite.base import Judged
 from tailmark.evaluate.suite.registry import build
 from tailmark.evaluate.suite.runner import row_of
+from tailmark.evaluate.summary import slices_of
 from tailmark.generate.request import Request
 from tailmark.layout import Layout
 from tailmark.provenance import code_version, hardware
+from tailmark.statistics import paired_interval
 
 LENGTH = "length_tokens"
 SCORE = "win_reference"
@@ -49,7 +52,7 @@ def ways(bench: Bench, rows: Sequence[Row]) -> Mapping[str, list[Request]]:
 
 
 def compared(bench: Bench, layout: Layout) -> Iterator[dict[str, object]]:
-    """For every way the wins less 50, in points, and the number of wins, ties and losses."""
+    """For every way the wins less 50, in points, their interval, and the number of wins, ties and losses."""
     (options,) = [item for item in bench.config.evaluate.benchmarks if item.kind == "open_ended" and item.name == "heldout_prompts"]
     made = build(options, bench, layout)
     assert isinstance(made, Judged)
@@ -60,10 +63,21 @@ def compared(bench: Bench, layout: Layout) -> Iterator[dict[str, object]]:
     for name, requests in ways(bench, rows).items():
         answers = bench.answer(mode, requests, name, options.max_new_tokens)
         values = [item[SCORE] for item in made.judge(items, {"baseline": baseline, mode: answers})[mode]]
-        for part in (False, True):
-            seen = [value for value, row in zip(values, rows, strict=True) if row.tail is part]
-            counts = {what: seen.count(value) for what, value in (("wins", 1.0), ("ties", 0.5), ("losses", 0.0))}
-            yield {"list": name, "part": "tail" if part else "head", "lift": round(100 * sum(seen) / len(seen) - 50, 1), **counts}
+        for part in ("all", "head", "tail"):
+            of = [(value, row.group) for value, row in zip(values, rows, strict=True) if part in _parts(row, bench)]
+            yield {"list": name, "part": part, **_wins([value for value, _ in of], [group for _, group in of])}
+
+
+def _parts(row: Row, bench: Bench) -> frozenset[str]:
+    return frozenset(value for kind, value in slices_of(row, {}, bench.config.longtail.marker) if kind in {"all", "frequency"})
+
+
+def _wins(values: Sequence[float], groups: Sequence[str]) -> dict[str, object]:
+    """Wins less 50 in points, with the interval over source texts, and the number of each outcome."""
+    rate = paired_interval([value - 0.5 for value in values], resamples=5000, confidence=0.95, seed=0, clusters=groups)
+    lift, low, high = (round(100 * number, 1) for number in (rate.mean, rate.low, rate.high))
+    counts = {what: list(values).count(value) for what, value in (("wins", 1.0), ("ties", 0.5), ("losses", 0.0))}
+    return {"lift": lift, "low": low, "high": high, **counts}
 
 
 def main() -> None:
