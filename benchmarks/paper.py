@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks import lengths
+from benchmarks.pooled import seeds_together
 from tailmark.evaluate.scores import MEASURES, Measure
 from tailmark.layout import ARMS
 from tailmark.statistics import share_interval
@@ -31,7 +32,7 @@ from tasks.sweepfile import members, read_sweep
 from tasks.workspace import branch_of
 
 Evaluation = dict[str, Any]
-"""What a member's branch holds: `metrics` and `benchmarks` of its evaluation, `trainings` by arm, `told` (see `_told`), `lengths`."""
+"""What a member's branch holds: `metrics` and `benchmarks` of its evaluation, `trainings` by arm, `examples` (of examples.parquet)."""
 
 Evaluations = Mapping[str, Evaluation]
 
@@ -117,7 +118,7 @@ def _found(root: Path, run: str) -> Evaluation | None:
     files = {arm: read_output(root, branch_of(run), f"reports/train/{arm}/metrics.json") for arm in ARMS}
     trainings = {arm: json.loads(text) for arm, text in files.items() if text is not None}
     examples = read_output(root, branch_of(run), "reports/evaluate/examples.parquet")
-    return {**evaluation, "trainings": trainings, "told": _told(examples), "lengths": lengths.cells(examples)}
+    return {**evaluation, "trainings": trainings, "examples": examples}
 
 
 def _told(examples: bytes | None) -> str:
@@ -164,13 +165,13 @@ def inference_table(evaluations: Evaluations) -> Iterator[str]:
     yield f"| member | {' | '.join(_MARKERS)} | lang, where the prompt shows it |"
     yield "|---" * (len(_MARKERS) + 2) + "|"
     for name, item in evaluations.items():
-        right = [_right(item, marker, INFERRED.get(name, {}).get(marker)) for marker in _MARKERS]
-        yield f"| {name} | {' | '.join(right)} | {item['told']} |"
+        right = [_right(item, marker, INFERRED.get(name.partition(",")[0], {}).get(marker)) for marker in _MARKERS]
+        yield f"| {name} | {' | '.join(right)} | {_told(item['examples'])} |"
 
 
 def length_table(evaluations: Evaluations) -> Iterator[str]:
     """How far answers follow the number of tokens asked for; see `benchmarks.lengths`."""
-    return lengths.lines({name: item["lengths"] for name, item in evaluations.items()})
+    return lengths.lines({name: lengths.cells(item["examples"]) for name, item in evaluations.items()})
 
 
 def _right(evaluation: Evaluation, marker: str, paper: float | None) -> str:
@@ -245,9 +246,12 @@ def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
         if missing:
             yield f"Not done: {', '.join(missing)}."
         if evaluations:
-            yield from ("\n".join(table(evaluations)) for table in (training_table, lift_table, inference_table, length_table))
+            every = {**evaluations, **seeds_together(evaluations, [(c.benchmark, c.score, c.mode, c.slice) for c in CLAIMS])}
+            yield "\n".join(training_table(evaluations))
+            yield "\n".join(lift_table(every))
+            yield from ("\n".join(table(evaluations)) for table in (inference_table, length_table))
         if evaluations and given.out:
-            plot(evaluations, given.out / f"{name}.svg")
+            plot(every, given.out / f"{name}.svg")
 
 
 def main() -> None:

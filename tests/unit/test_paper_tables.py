@@ -13,6 +13,7 @@ import pytest
 
 from benchmarks import lengths
 from benchmarks.paper import CLAIMS, _told, inference_table, length_table, lift_table, plot, training_table
+from benchmarks.pooled import seeds_together
 from tailmark.evaluate.store import EXAMPLES
 from tasks.sweepfile import read_sweep
 
@@ -31,7 +32,7 @@ def evaluation(lift: float) -> dict[str, Any]:
     measures = [{"benchmark": "language_confusion", "score": "line", "title": "", "unit": "share", "higher_is_better": True}]
     counts = {"steps": 3, "tokens": 1000, "supervised_tokens": 10, "trainable_parameters": 5}
     trained = {**counts, "heldout_first": {"answer": 3.0}, "heldout_last": {"answer": 2.0}}
-    return {"metrics": metrics, "benchmarks": {"measures": measures}, "trainings": {"baseline": trained}, "told": "", "lengths": []}
+    return {"metrics": metrics, "benchmarks": {"measures": measures}, "trainings": {"baseline": trained}, "examples": None}
 
 
 def test_a_lift_is_bold_where_its_interval_leaves_zero_out() -> None:
@@ -72,6 +73,34 @@ def test_a_language_counts_where_the_prompt_shows_it() -> None:
     assert _told(None) == ""
 
 
+def test_seeds_are_pooled_over_rows_with_texts_that_both_held_out_drawn_together() -> None:
+    def row(mode: str, number: int, value: float, tail: bool) -> dict[str, Any]:
+        texts = dict.fromkeys(("markers", "written", "given", "reference", "arm", "prompt"), "{}")
+        of = {"benchmark": "likelihood", "score": "nll", "mode": mode, "row_id": str(number), "group": f"text {number}", "tail": tail}
+        return {**texts, **of, "value": value, "slices": json.dumps({"domain": "Code"} if number else {}), "answer": None}
+
+    def seed(gains: dict[int, float]) -> dict[str, Any]:
+        rows = [row("baseline", number, 2.0, number > 2) for number in gains]
+        rows += [row("fixed", number, 2.0 - gain, number > 2) for number, gain in gains.items()]
+        file = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), file)
+        return {**evaluation(0.1), "examples": file.getvalue()}
+
+    keys = [("likelihood", "nll", "fixed", part) for part in ("all", "head", "tail")] + [("length", "error", "fixed", "all")]
+    given = {"a": seed({0: 0.1, 1: 0.2, 3: 0.6}), "a,seed=18": seed({1: 0.4, 4: 0.2}), "b": seed({1: 0.0})}
+    (name, pooled), *others = seeds_together(given, keys).items()
+    assert (name, others) == ("a, 2 seeds", [])
+    parts = pooled["metrics"]["likelihood"]["nll"]["fixed"]
+    assert {part: (round(item["lift"], 6), item["n"]) for part, item in parts.items()} == {
+        "all": (0.3, 5),
+        "head": (0.3, 2),
+        "tail": (0.4, 2),
+    }
+    assert parts["head"]["low"] == parts["head"]["high"], "one text is one cluster, whichever seed held it out"
+    assert parts["tail"]["low"] < 0.4 < parts["tail"]["high"]
+    assert "length" not in pooled["metrics"], "a measure that nobody took has no line"
+
+
 def test_lengths_that_follow_are_told_from_lengths_that_do_not() -> None:
     def row(benchmark: str, mode: str, asked: int, made: float, written: str = "{}") -> dict[str, Any]:
         of = {"benchmark": benchmark, "mode": mode, "row_id": str(asked), "group": str(asked), "tail": False, "value": made}
@@ -85,7 +114,7 @@ def test_lengths_that_follow_are_told_from_lengths_that_do_not() -> None:
     rows += [row("inference", "inferred", 60, 0.1, '{"length_tokens": "060"}'), row("inference", "inferred", 30, 1.0, "{}")]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), file)
-    table = list(length_table({"a": {**evaluation(0.1), "lengths": lengths.cells(file.getvalue())}}))
+    table = list(length_table({"a": {**evaluation(0.1), "examples": file.getvalue()}}))
     assert table[2] == "| a | nothing | 20 | 20 |  | 33 % | 3 |"
     assert table[3] == "| a | the marker | 20 | 22 | 1.00 | 100 % | 3 |"
     assert table[4] == "| a | *no answer: what the list says* | 60 | 60 |  | 100 % | 1 |"

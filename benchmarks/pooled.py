@@ -1,0 +1,83 @@
+"""Members of a sweep that differ in nothing but the seed, put together.
+
+A seed is a training of its own, on other rows in another order, so what two seeds have in common is no accident of one training. The
+interval of the pooled lift is over source texts, of which those that several seeds held out are drawn together; it is not over trainings,
+for which two or three are too few.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from tailmark.evaluate.scores import MEASURES, Measure
+from tailmark.statistics import paired_interval
+
+Key = tuple[str, str, str, str]
+"""Benchmark, score, mode and slice (`all`, `head` or `tail`)."""
+
+_MARKER = "domain"
+"""The long-tail marker: a row without it is neither head nor tail."""
+
+_COLUMNS = ("benchmark", "mode", "score", "row_id", "group", "value", "tail", "slices")
+
+
+def seeds_together(evaluations: Mapping[str, Mapping[str, Any]], keys: Iterable[Key]) -> dict[str, dict[str, Any]]:
+    """Evaluations (`metrics` and `benchmarks` alone) of all seeds of a member that has several; names end in `,seed=N` but for the first.
+
+    Args:
+        evaluations: with `examples`, the bytes of examples.parquet.
+    """
+    families: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for name, item in evaluations.items():
+        if item["examples"] is not None:
+            families[name.partition(",seed=")[0]].append(item)
+    wanted = list(keys)
+    return {f"{name}, {len(items)} seeds": _pooled(items, wanted) for name, items in families.items() if len(items) > 1}
+
+
+def _pooled(items: Sequence[Mapping[str, Any]], keys: Sequence[Key]) -> dict[str, Any]:
+    listed = [measure for item in items for measure in item["benchmarks"]["measures"]]
+    measures = {(item.benchmark, item.score): item for item in (*MEASURES, *(Measure(**entry) for entry in listed))}
+    values = [_by_mode(item["examples"]) for item in items]
+    metrics: dict[str, Any] = {}
+    for benchmark, score, mode, part in keys:
+        measure = measures.get((benchmark, score))
+        found = [pair for seed in values for pair in _pairs(seed, benchmark, score, mode, part)]
+        if measure is not None and found:
+            metrics.setdefault(benchmark, {}).setdefault(score, {}).setdefault(mode, {})[part] = _lift(found, measure)
+    return {"metrics": metrics, "benchmarks": {"measures": listed}}
+
+
+def _by_mode(examples: bytes) -> dict[tuple[str, str, str], dict[str, dict[str, Any]]]:
+    """Rows by benchmark, score and mode, and then by id."""
+    found: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in pq.read_table(io.BytesIO(examples), columns=list(_COLUMNS)).to_pylist():
+        found[row["benchmark"], row["score"], row["mode"]][row["row_id"]] = row
+    return found
+
+
+def _pairs(
+    seed: Mapping[tuple[str, str, str], Mapping[str, Mapping[str, Any]]], benchmark: str, score: str, mode: str, part: str
+) -> list[tuple[float, float, str]]:
+    """Baseline's and marked model's value and the source text, of the rows of a slice."""
+    before, after = seed.get((benchmark, score, "baseline"), {}), seed.get((benchmark, score, mode), {})
+    rows = [(before[name], row) for name, row in sorted(after.items()) if name in before and part in _parts(row)]
+    return [(old["value"], new["value"], new["group"]) for old, new in rows]
+
+
+def _parts(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("all", "tail" if row["tail"] else "head") if _MARKER in json.loads(row["slices"]) else ("all",)
+
+
+def _lift(found: Sequence[tuple[float, float, str]], measure: Measure) -> dict[str, float]:
+    lifts = [measure.lift(before, after) for before, after, _ in found]
+    clusters = [group for _, _, group in found]
+    interval = paired_interval(lifts, resamples=5000, confidence=0.95, seed=0, clusters=clusters, yes_no=measure.unit == "share")
+    means = {"baseline": sum(before for before, _, _ in found) / len(found), "marked": sum(after for _, after, _ in found) / len(found)}
+    return {**means, "lift": interval.mean, "low": interval.low, "high": interval.high, "n": len(found)}
