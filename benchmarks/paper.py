@@ -14,6 +14,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks import lengths
-from benchmarks.pooled import seeds_together
+from benchmarks.pooled import OPEN, Key, pooled, seeds_together
 from tailmark.evaluate.scores import MEASURES, Measure
 from tailmark.layout import ARMS
 from tailmark.statistics import share_interval
@@ -54,6 +55,11 @@ class Claim:
     paper: str = ""
     theirs: float | None = None
 
+    @property
+    def key(self) -> Key:
+        """What it is called in an evaluation."""
+        return self.benchmark, self.score, self.mode, self.slice
+
 
 _LENGTH, _LANGUAGE, _WIN = "length_instructed", "language_confusion", "heldout_prompts"
 _ARENA = "on Arena-Hard, against a third model: "
@@ -77,6 +83,8 @@ CLAIMS = (
     Claim("held-out prompts: wins over the baseline, less 50", _WIN, "win_reference", "fixed"),
     Claim("held-out prompts: wins, head", _WIN, "win_reference", "fixed", "head"),
     Claim("held-out prompts: wins, tail", _WIN, "win_reference", "fixed", "tail"),
+    Claim("held-out prompts: wins, the prompt does not show its language", _WIN, "win_reference", "fixed", "open"),
+    Claim("held-out prompts: wins, all other prompts", _WIN, "win_reference", "fixed", "shown"),
     Claim("ConDefects repair: lines as in the correction", "repair", "similarity", "inferred"),
     Claim("ConDefects repair: lines as in the correction", "repair", "similarity", "fixed"),
     Claim("ConDefects repair: exactly the correction", "repair", "exact", "fixed"),
@@ -89,6 +97,8 @@ CLAIMS = (
     Claim("likelihood of held-out answers, nats per token", "likelihood", "nll", "fixed"),
     Claim("likelihood, head", "likelihood", "nll", "fixed", "head"),
     Claim("likelihood, tail", "likelihood", "nll", "fixed", "tail"),
+    Claim("likelihood, the prompt does not show its language", "likelihood", "nll", "fixed", "open"),
+    Claim("likelihood, all other prompts", "likelihood", "nll", "fixed", "shown"),
     Claim("likelihood under another row's markers", "likelihood", "nll", "wrong"),
 )
 INFERRED = {
@@ -99,8 +109,6 @@ INFERRED = {
 """The paper's accuracy of inferred markers, in per cent, by dropout."""
 
 _MARKERS = ("domain", "task", "format", "lang")
-_OPEN = frozenset({"CodeExplanation", "Explanation", "Translation"})
-"""Tasks of the bench data whose prompts do not say in which language to answer: only a marker does."""
 
 
 def found(root: Path, file: str, revision: str, profile: str) -> tuple[Evaluations, list[str]]:
@@ -118,7 +126,7 @@ def _found(root: Path, run: str) -> Evaluation | None:
     files = {arm: read_output(root, branch_of(run), f"reports/train/{arm}/metrics.json") for arm in ARMS}
     trainings = {arm: json.loads(text) for arm, text in files.items() if text is not None}
     examples = read_output(root, branch_of(run), "reports/evaluate/examples.parquet")
-    return {**evaluation, "trainings": trainings, "examples": examples}
+    return _with_shown({**evaluation, "trainings": trainings, "examples": examples})
 
 
 def _told(examples: bytes | None) -> str:
@@ -127,7 +135,7 @@ def _told(examples: bytes | None) -> str:
         return ""
     columns = ["benchmark", "score", "slices", "given", "group", "value"]
     rows = [row for row in pq.read_table(io.BytesIO(examples), columns=columns).to_pylist() if row["benchmark"] == "inference"]
-    asked = [row for row in rows if row["score"] == "lang" and json.loads(row["slices"]).get("task") not in _OPEN]
+    asked = [row for row in rows if row["score"] == "lang" and json.loads(row["slices"]).get("task") not in OPEN]
     if not asked:
         return ""
     share = share_interval([row["value"] == 1 for row in asked], confidence=0.95, clusters=[row["group"] for row in asked])
@@ -183,9 +191,22 @@ def _right(evaluation: Evaluation, marker: str, paper: float | None) -> str:
 
 def _entry(evaluation: Evaluation, claim: Claim) -> dict[str, Any]:
     part: Any = evaluation["metrics"]
-    for key in (claim.benchmark, claim.score, claim.mode, claim.slice):
+    for key in claim.key:
         part = part.get(key, {})
     return dict(part)
+
+
+def _with_shown(evaluation: Evaluation) -> Evaluation:
+    """With the lifts over prompts that show their language and those that do not, which `tailmark evaluate` does not tell apart."""
+    if evaluation["examples"] is None:
+        return evaluation
+    keys = [claim.key for claim in CLAIMS if claim.slice in {"open", "shown"}]
+    metrics = deepcopy(evaluation["metrics"])
+    for benchmark, scores in pooled([evaluation], keys)["metrics"].items():
+        for score, modes in scores.items():
+            for mode, parts in modes.items():
+                metrics[benchmark][score][mode] |= parts
+    return {**evaluation, "metrics": metrics}
 
 
 def _is_share(evaluation: Evaluation, claim: Claim) -> bool:
@@ -246,7 +267,7 @@ def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
         if missing:
             yield f"Not done: {', '.join(missing)}."
         if evaluations:
-            every = {**evaluations, **seeds_together(evaluations, [(c.benchmark, c.score, c.mode, c.slice) for c in CLAIMS])}
+            every = {**evaluations, **seeds_together(evaluations, [claim.key for claim in CLAIMS])}
             yield "\n".join(training_table(evaluations))
             yield "\n".join(lift_table(every))
             yield from ("\n".join(table(evaluations)) for table in (inference_table, length_table))

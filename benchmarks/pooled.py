@@ -1,4 +1,4 @@
-"""Members of a sweep that differ in nothing but the seed, put together.
+"""Lifts that no single evaluation has: of members that differ in nothing but the seed, put together, and of prompts by what they show.
 
 A seed is a training of its own, on other rows in another order, so what two seeds have in common is no accident of one training. The
 interval of the pooled lift is over source texts, of which those that several seeds held out are drawn together; it is not over trainings,
@@ -19,7 +19,10 @@ from tailmark.evaluate.scores import MEASURES, Measure
 from tailmark.statistics import paired_interval
 
 Key = tuple[str, str, str, str]
-"""Benchmark, score, mode and slice (`all`, `head` or `tail`)."""
+"""Benchmark, score, mode and slice (`all`, `head`, `tail`, `open` or `shown`)."""
+
+OPEN = frozenset({"CodeExplanation", "Explanation", "Translation"})
+"""Tasks of the bench data whose prompts do not say in which language to answer: only a marker does. Slice `open`, all others `shown`."""
 
 _MARKER = "domain"
 """The long-tail marker: a row without it is neither head nor tail."""
@@ -38,10 +41,11 @@ def seeds_together(evaluations: Mapping[str, Mapping[str, Any]], keys: Iterable[
         if item["examples"] is not None:
             families[name.partition(",seed=")[0]].append(item)
     wanted = list(keys)
-    return {f"{name}, {len(items)} seeds": _pooled(items, wanted) for name, items in families.items() if len(items) > 1}
+    return {f"{name}, {len(items)} seeds": pooled(items, wanted) for name, items in families.items() if len(items) > 1}
 
 
-def _pooled(items: Sequence[Mapping[str, Any]], keys: Sequence[Key]) -> dict[str, Any]:
+def pooled(items: Sequence[Mapping[str, Any]], keys: Sequence[Key]) -> dict[str, Any]:
+    """The evaluation (`metrics` and `benchmarks` alone) of the rows of all `items`; what nobody measured is left out."""
     listed = [measure for item in items for measure in item["benchmarks"]["measures"]]
     measures = {(item.benchmark, item.score): item for item in (*MEASURES, *(Measure(**entry) for entry in listed))}
     values = [_by_mode(item["examples"]) for item in items]
@@ -72,7 +76,9 @@ def _pairs(
 
 
 def _parts(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return ("all", "tail" if row["tail"] else "head") if _MARKER in json.loads(row["slices"]) else ("all",)
+    labels = json.loads(row["slices"])
+    rarity = ("tail" if row["tail"] else "head",) if _MARKER in labels else ()
+    return ("all", "open" if labels.get("task") in OPEN else "shown", *rarity)
 
 
 def _lift(found: Sequence[tuple[float, float, str]], measure: Measure) -> dict[str, float]:

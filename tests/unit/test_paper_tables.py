@@ -74,10 +74,12 @@ def test_a_language_counts_where_the_prompt_shows_it() -> None:
 
 
 def test_seeds_are_pooled_over_rows_with_texts_that_both_held_out_drawn_together() -> None:
+    labels = {0: {}, 4: {"domain": "Legal", "task": "Explanation"}}
+
     def row(mode: str, number: int, value: float, tail: bool) -> dict[str, Any]:
         texts = dict.fromkeys(("markers", "written", "given", "reference", "arm", "prompt"), "{}")
         of = {"benchmark": "likelihood", "score": "nll", "mode": mode, "row_id": str(number), "group": f"text {number}", "tail": tail}
-        return {**texts, **of, "value": value, "slices": json.dumps({"domain": "Code"} if number else {}), "answer": None}
+        return {**texts, **of, "value": value, "slices": json.dumps(labels.get(number, {"domain": "Code"})), "answer": None}
 
     def seed(gains: dict[int, float]) -> dict[str, Any]:
         rows = [row("baseline", number, 2.0, number > 2) for number in gains]
@@ -86,16 +88,14 @@ def test_seeds_are_pooled_over_rows_with_texts_that_both_held_out_drawn_together
         pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), file)
         return {**evaluation(0.1), "examples": file.getvalue()}
 
-    keys = [("likelihood", "nll", "fixed", part) for part in ("all", "head", "tail")] + [("length", "error", "fixed", "all")]
+    of = ("likelihood", "nll", "fixed")
+    keys = [(*of, "all"), (*of, "head"), (*of, "tail"), (*of, "open"), (*of, "shown"), ("length", "error", "fixed", "all")]
     given = {"a": seed({0: 0.1, 1: 0.2, 3: 0.6}), "a,seed=18": seed({1: 0.4, 4: 0.2}), "b": seed({1: 0.0})}
     (name, pooled), *others = seeds_together(given, keys).items()
     assert (name, others) == ("a, 2 seeds", [])
     parts = pooled["metrics"]["likelihood"]["nll"]["fixed"]
-    assert {part: (round(item["lift"], 6), item["n"]) for part, item in parts.items()} == {
-        "all": (0.3, 5),
-        "head": (0.3, 2),
-        "tail": (0.4, 2),
-    }
+    lifts = {part: (round(item["lift"], 6), item["n"]) for part, item in parts.items()}
+    assert lifts == {"all": (0.3, 5), "head": (0.3, 2), "tail": (0.4, 2), "open": (0.2, 1), "shown": (0.325, 4)}
     assert parts["head"]["low"] == parts["head"]["high"], "one text is one cluster, whichever seed held it out"
     assert parts["tail"]["low"] < 0.4 < parts["tail"]["high"]
     assert "length" not in pooled["metrics"], "a measure that nobody took has no line"
