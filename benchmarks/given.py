@@ -1,0 +1,73 @@
+"""Which marker helps, and which costs: the likelihood of held-out answers under right lists of no marker, of one, and of all.
+
+    python -m benchmarks.given --rows 280    # in a checkout, or a member's worktree, with both trained arms
+
+The list stands in the prompt. A model that was trained to write its own (placement `both`) is taken to have written all of the row's
+markers, whatever the prompt says. Prints lifts over the baseline in nats per token, for all rows, those whose prompts show their language
+and those whose prompts do not (`benchmarks.pooled.OPEN`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.pooled import OPEN
+from tailmark.config import load_config
+from tailmark.evaluate.benchmarks import Bench
+from tailmark.evaluate.likelihood import Scored, answer_nll
+from tailmark.evaluate.sample import Row
+from tailmark.evaluate.stage import load_bench
+from tailmark.layout import Layout
+from tailmark.provenance import code_version, hardware
+from tailmark.statistics import paired_interval
+from tailmark.taxonomy import MarkerValue
+
+Markers = Mapping[str, MarkerValue]
+
+
+def lists(names: Sequence[str]) -> dict[str, frozenset[str]]:
+    """The markers that each kind of list holds."""
+    return {"none": frozenset(), **{f"{name} alone": frozenset({name}) for name in names}, "all": frozenset(names)}
+
+
+def lifts(bench: Bench, rows: Sequence[Row]) -> Iterator[dict[str, object]]:
+    """For every kind of list and part of the rows the lift over the baseline, with its interval."""
+    size, info = bench.config.evaluate.batch_size, bench.marked.info
+    own: list[dict[str, MarkerValue]] = [{name: value for name, value in row.markers.items() if name in info.markers} for row in rows]
+    before = answer_nll(bench.baseline, [Scored(row.messages, row.completion) for row in rows], batch_size=size, what="baseline")
+    for what, names in lists(info.markers).items():
+        items = [_item(row, markers, names, writes=info.placement == "both") for row, markers in zip(rows, own, strict=True)]
+        after = answer_nll(bench.marked, items, batch_size=size, what=what)
+        gains = [(row, old - new) for row, old, new in zip(rows, before, after, strict=True)]
+        for part, tasks in (("all", (True, False)), ("open", (True,)), ("shown", (False,))):
+            of = [(gain, row.group) for row, gain in gains if (row.labels.get("task") in OPEN) in tasks]
+            clusters = [group for _, group in of]
+            lift = paired_interval([gain for gain, _ in of], resamples=5000, confidence=0.95, seed=0, clusters=clusters)
+            yield {"list": what, "rows": part, **{key: round(getattr(lift, key), 3) for key in ("mean", "low", "high")}, "n": lift.n}
+
+
+def _item(row: Row, markers: Markers, names: frozenset[str], *, writes: bool) -> Scored:
+    given = {name: value for name, value in markers.items() if name in names}
+    return Scored(row.messages, row.completion, given or None, markers if writes else None)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=280, help="held-out rows, balanced over head and tail where there are more")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    print(json.dumps({"hardware": hardware(), "code": code_version(Path(__file__).parent)}))
+    layout = Layout(Path.cwd())
+    bench = load_bench(load_config(layout.root / "params.yaml"), layout)
+    for line in lifts(bench, bench.draw(bench.heldout.rows, given.rows, "likelihood")):
+        print(json.dumps(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
