@@ -45,15 +45,16 @@ def seeds_together(evaluations: Mapping[str, Mapping[str, Any]], keys: Iterable[
 
 
 def pooled(items: Sequence[Mapping[str, Any]], keys: Sequence[Key]) -> dict[str, Any]:
-    """The evaluation (`metrics` and `benchmarks` alone) of the rows of all `items`; what nobody measured is left out."""
+    """The evaluation (`metrics` and `benchmarks` alone) of the rows of all `items`; what one of them lacks is left out."""
     listed = [measure for item in items for measure in item["benchmarks"]["measures"]]
     measures = {(item.benchmark, item.score): item for item in (*MEASURES, *(Measure(**entry) for entry in listed))}
     values = [_by_mode(item["examples"]) for item in items]
     metrics: dict[str, Any] = {}
     for benchmark, score, mode, part in keys:
         measure = measures.get((benchmark, score))
+        taken = all((benchmark, score, mode) in seed for seed in values)
         found = [pair for seed in values for pair in _pairs(seed, benchmark, score, mode, part)]
-        if measure is not None and found:
+        if measure is not None and taken and found:
             metrics.setdefault(benchmark, {}).setdefault(score, {}).setdefault(mode, {})[part] = _lift(found, measure)
     return {"metrics": metrics, "benchmarks": {"measures": listed}}
 

@@ -99,6 +99,8 @@ def test_seeds_are_pooled_over_rows_with_texts_that_both_held_out_drawn_together
     assert parts["head"]["low"] == parts["head"]["high"], "one text is one cluster, whichever seed held it out"
     assert parts["tail"]["low"] < 0.4 < parts["tail"]["high"]
     assert "length" not in pooled["metrics"], "a measure that nobody took has no line"
+    (half,) = seeds_together({"a": seed({1: 0.2}), "a,seed=18": seed({})}, keys).values()
+    assert half["metrics"] == {}, "what one seed alone has is not called both seeds'"
 
 
 def test_lengths_that_follow_are_told_from_lengths_that_do_not() -> None:
