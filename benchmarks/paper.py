@@ -243,7 +243,8 @@ def plot(evaluations: Evaluations, path: Path) -> None:
         decided = [(lift, place) for place, (lift, low, high) in marks if low > 0 or high < 0]
         axes.plot([lift for lift, _ in decided], [place for _, place in decided], "o", markersize=5, color=drawn[0].get_color(), zorder=3)
     theirs = [(claim.theirs, place) for place, claim in enumerate(shown) if claim.theirs is not None]
-    axes.plot([lift for lift, _ in theirs], [place for _, place in theirs], "D", color="black", fillstyle="none", label="paper (7B)")
+    if theirs:
+        axes.plot([lift for lift, _ in theirs], [place for _, place in theirs], "D", color="black", fillstyle="none", label="paper (7B)")
     axes.axvline(0, color="grey", linewidth=0.8)
     axes.set_yticks(range(len(shown)), [f"{claim.title} ({claim.mode})" for claim in shown], fontsize=8)
     axes.invert_yaxis()
