@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -25,9 +26,6 @@ from tailmark.evaluate.stage import load_bench
 from tailmark.layout import Layout
 from tailmark.provenance import code_version, hardware
 from tailmark.statistics import paired_interval
-from tailmark.taxonomy import MarkerValue
-
-Markers = Mapping[str, MarkerValue]
 
 
 def lists(names: Sequence[str]) -> dict[str, frozenset[str]]:
@@ -37,23 +35,22 @@ def lists(names: Sequence[str]) -> dict[str, frozenset[str]]:
 
 def lifts(bench: Bench, rows: Sequence[Row]) -> Iterator[dict[str, object]]:
     """For every kind of list and part of the rows the lift over the baseline, with its interval."""
-    size, info = bench.config.evaluate.batch_size, bench.marked.info
-    own: list[dict[str, MarkerValue]] = [{name: value for name, value in row.markers.items() if name in info.markers} for row in rows]
+    size, writes = bench.config.evaluate.batch_size, bench.marked.info.placement == "both"
+    shown = [row.labels.get("task") not in OPEN for row in rows]
+    parts = {"all": [True] * len(rows), "open": [not value for value in shown], "shown": shown}
     before = answer_nll(bench.baseline, [Scored(row.messages, row.completion) for row in rows], batch_size=size, what="baseline")
-    for what, names in lists(info.markers).items():
-        items = [_item(row, markers, names, writes=info.placement == "both") for row, markers in zip(rows, own, strict=True)]
-        after = answer_nll(bench.marked, items, batch_size=size, what=what)
-        gains = [(row, old - new) for row, old, new in zip(rows, before, after, strict=True)]
-        for part, tasks in (("all", (True, False)), ("open", (True,)), ("shown", (False,))):
-            of = [(gain, row.group) for row, gain in gains if (row.labels.get("task") in OPEN) in tasks]
-            clusters = [group for _, group in of]
-            lift = paired_interval([gain for gain, _ in of], resamples=5000, confidence=0.95, seed=0, clusters=clusters)
+    for what, names in lists(bench.marked.info.markers).items():
+        after = answer_nll(bench.marked, [_item(row, names, writes=writes) for row in rows], batch_size=size, what=what)
+        for part, chosen in parts.items():
+            gains = [old - new for old, new in compress(zip(before, after, strict=True), chosen)]
+            groups = [row.group for row in compress(rows, chosen)]
+            lift = paired_interval(gains, resamples=5000, confidence=0.95, seed=0, clusters=groups)
             yield {"list": what, "rows": part, **{key: round(getattr(lift, key), 3) for key in ("mean", "low", "high")}, "n": lift.n}
 
 
-def _item(row: Row, markers: Markers, names: frozenset[str], *, writes: bool) -> Scored:
-    given = {name: value for name, value in markers.items() if name in names}
-    return Scored(row.messages, row.completion, given or None, markers if writes else None)
+def _item(row: Row, names: frozenset[str], *, writes: bool) -> Scored:
+    given = {name: value for name, value in row.markers.items() if name in names}
+    return Scored(row.messages, row.completion, given or None, row.markers if writes else None)
 
 
 def main() -> None:

@@ -27,6 +27,9 @@ OPEN = frozenset({"CodeExplanation", "Explanation", "Translation"})
 _MARKER = "domain"
 """The long-tail marker: a row without it is neither head nor tail."""
 
+Rows = Mapping[tuple[str, str, str], Mapping[str, Mapping[str, Any]]]
+"""Rows of examples.parquet by benchmark, score and mode, and then by id."""
+
 _COLUMNS = ("benchmark", "mode", "score", "row_id", "group", "value", "tail", "slices")
 
 
@@ -59,17 +62,14 @@ def pooled(items: Sequence[Mapping[str, Any]], keys: Sequence[Key]) -> dict[str,
     return {"metrics": metrics, "benchmarks": {"measures": listed}}
 
 
-def _by_mode(examples: bytes) -> dict[tuple[str, str, str], dict[str, dict[str, Any]]]:
-    """Rows by benchmark, score and mode, and then by id."""
+def _by_mode(examples: bytes) -> Rows:
     found: dict[tuple[str, str, str], dict[str, dict[str, Any]]] = defaultdict(dict)
     for row in pq.read_table(io.BytesIO(examples), columns=list(_COLUMNS)).to_pylist():
         found[row["benchmark"], row["score"], row["mode"]][row["row_id"]] = row
     return found
 
 
-def _pairs(
-    seed: Mapping[tuple[str, str, str], Mapping[str, Mapping[str, Any]]], benchmark: str, score: str, mode: str, part: str
-) -> list[tuple[float, float, str]]:
+def _pairs(seed: Rows, benchmark: str, score: str, mode: str, part: str) -> list[tuple[float, float, str]]:
     """Baseline's and marked model's value and the source text, of the rows of a slice."""
     before, after = seed.get((benchmark, score, "baseline"), {}), seed.get((benchmark, score, mode), {})
     rows = [(before[name], row) for name, row in sorted(after.items()) if name in before and part in _parts(row)]

@@ -15,7 +15,7 @@ def test_a_list_holds_no_marker_one_or_all() -> None:
 def test_a_model_that_writes_has_written_all_whatever_the_prompt_says() -> None:
     markers = MarkerList({"lang": "French", "task": "Rewrite"})
     row = Row("a", ({"role": "user", "content": "Hi."},), "Salut.", markers, {}, tail=False, group="a")
-    one = _item(row, markers, frozenset({"lang"}), writes=True)
+    one = _item(row, frozenset({"lang"}), writes=True)
     assert (one.given, one.written) == ({"lang": "French"}, markers)
-    none = _item(row, markers, frozenset(), writes=False)
+    none = _item(row, frozenset(), writes=False)
     assert (none.given, none.written) == (None, None), "no marker is no list, not an empty one"
