@@ -11,6 +11,7 @@ export GX_ANALYTICS_ENABLED := false
 STORE := sqlite:///$(CURDIR)/.tailmark/mlflow/mlflow.db
 EVALUATION_SETS ?= ../shared/data/eval
 JOBS ?= 1
+CONCURRENCY ?= 1
 MINUTES ?= 60
 REV ?= HEAD
 TEST_JOBS ?= 2
@@ -61,8 +62,10 @@ suite: .venv/installed  ## every benchmark of params/bench.yaml on the models he
 	@python -m benchmarks.suite . --data $(EVALUATION_SETS) --out .tailmark/suite
 
 # What is done is kept, so this may be ended and started again. Another commit starts anew: name the one it began with as REV.
-experiment: .venv/installed  ## the paper's experiment on ../shared/data (docs/results.md): hours on a CPU; SWEEPS, REV, JOBS
-	@for file in $(SWEEPS); do python -m flows.sweep $$file --profile bench --revision $(REV) --jobs $(JOBS) || code=$$?; done; \
+experiment: .venv/installed  ## the paper's experiment on ../shared/data (docs/results.md): hours on a CPU; SWEEPS, REV, JOBS, CONCURRENCY
+	@export OMP_NUM_THREADS=$$(( $$(nproc) / ($(JOBS) * $(CONCURRENCY)) ? $$(nproc) / ($(JOBS) * $(CONCURRENCY)) : 1 )); \
+	  for file in $(SWEEPS); do \
+	    python -m flows.sweep $$file --profile bench --revision $(REV) --jobs $(JOBS) --concurrency $(CONCURRENCY) || code=$$?; done; \
 	  python -m benchmarks.paper $(SWEEPS) --revision $(REV) --out .tailmark/experiment && exit $${code:-0}
 
 lint: .venv/installed  ## style and layers
