@@ -18,6 +18,7 @@ from tailmark.layout import Layout
 from tailmark.packs import Pack, PackReader, write_packs
 from tailmark.prepare.packing import first_fit_decreasing
 from tailmark.train.engine import init_ranks, make_engine
+from tailmark.train.head import sliceable
 from tailmark.train.job import Job
 from tailmark.train.loop import Loop, Progress
 from tailmark.train.model import GradientWatch, SupervisedModel, load_model
@@ -127,7 +128,8 @@ def our_loop(layout: Layout, model: Path, train: dict[str, Any], pack_length: in
     device = init_ranks()
     loaded = load_model(model, config.train)
     watch = GradientWatch(loaded)
-    return Loop(job, make_engine(SupervisedModel(loaded), config.train), watch, device, threading.Event())
+    supervised = SupervisedModel(loaded, sliced=sliceable(loaded, config.train.zero_stage))
+    return Loop(job, make_engine(supervised, config.train), watch, device, threading.Event())
 
 
 def run_steps(loop: Loop, steps: int) -> None:

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+def has_gpu() -> bool:
+    """Whether torch can compute on a GPU here."""
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def native_bf16() -> bool:
     """Whether the hardware has bf16 instructions: GPUs of the Ampere generation and later, CPUs with AVX512-BF16 or AMX.
 

@@ -19,6 +19,9 @@ IMPLEMENTATIONS = {
 }
 """Our names to those that transformers knows; the last two are its own."""
 
+_WIDENED = 256
+"""Tokens of the longest document that is computed in fp32 where a CPU computes in bf16."""
+
 _ATTENTION_LAYERS = {"full_attention", "sliding_attention"}
 
 
@@ -122,12 +125,20 @@ def attend_one_by_one(
     """
     _require_plain(module, softcap, s_aux, sliding_window, max(document_lengths))
     grouped = query.shape[1] != key.shape[1]
-    queries, keys, values = (tensor.split(document_lengths, dim=2) for tensor in (query, key, value))
-    parts = [
-        F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
-        for q, k, v in zip(queries, keys, values, strict=True)
-    ]
+    documents = zip(*(tensor.split(document_lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    parts = []
+    for document in documents:
+        q, k, v = _widened(document)
+        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=grouped)
+        parts.append(attended.to(query.dtype))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _widened(document: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """In fp32 if it is short and trained on in bf16 on a CPU: there the kernel's backward pass takes two to three times as long in bf16."""
+    query = document[0]
+    slow = query.device.type == "cpu" and query.dtype == torch.bfloat16 and query.requires_grad
+    return tuple(part.float() for part in document) if slow and query.shape[2] <= _WIDENED else document
 
 
 def attend_varlen(

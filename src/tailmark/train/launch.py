@@ -17,6 +17,7 @@ from typing import Any
 
 from tailmark.config import Train
 from tailmark.console import say
+from tailmark.hardware import has_gpu
 from tailmark.train.failure import failure
 from tailmark.train.job import Job
 from tailmark.train.launchers import launch_command
@@ -29,6 +30,9 @@ _POLL_S = 0.2
 _INTERRUPT_S = 5.0
 _TAKEN_ALONG = ("GLOO_", "NCCL_", "HF_")
 _SECRET = re.compile("TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
+_KEEP_MEMORY = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=268435456"
+"""On a CPU, what glibc hands out is kept and used again. By default each large tensor goes back to the system and the next one comes as
+fresh, zeroed pages, which takes a fifth of a step (docs/results.md)."""
 
 
 def run_ranks(job: Job, on_event: Callable[[Event], None]) -> None:
@@ -99,6 +103,8 @@ def _environment(job: Job) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    if not has_gpu():
+        ours["GLIBC_TUNABLES"] = os.environ.get("GLIBC_TUNABLES", _KEEP_MEMORY)
     given = {name: value for name, value in os.environ.items() if name.startswith(_TAKEN_ALONG) and not _SECRET.search(name)}
     file = job.scratch / "environment"
     file.unlink(missing_ok=True)

@@ -77,6 +77,7 @@ def train(job: Job) -> None:
     from tailmark.chat.vocabulary import marker_sources
     from tailmark.train.engine import gather_parameters, init_ranks, make_engine
     from tailmark.train.export import export
+    from tailmark.train.head import sliceable
     from tailmark.train.join import join, limit_waiting
     from tailmark.train.locks import hold_as_rank
     from tailmark.train.loop import Loop
@@ -92,7 +93,8 @@ def train(job: Job) -> None:
     model = load_model(job.layout.base, job.config.train, marker_sources(job.layout.prepared(job.arm) / "tokenizer"))
     parameters = {"parameters": _count(model), "trainable_parameters": _count(model, trainable=True)}
     watch = GradientWatch(model)
-    loop = Loop(job, make_engine(SupervisedModel(model), job.config.train), watch, device, stop)
+    supervised = SupervisedModel(model, sliced=sliceable(model, job.config.train.zero_stage))
+    loop = Loop(job, make_engine(supervised, job.config.train), watch, device, stop)
     progress = loop.run()
     state = {name.removeprefix("model."): tensor for name, tensor in gather_parameters(loop.engine, job.config.train.lora).items()}
     if dist.get_rank() == 0:
