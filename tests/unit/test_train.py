@@ -16,7 +16,7 @@ from tailmark.base.tiny import tiny_model, tiny_tokenizer
 from tailmark.config import Train
 from tailmark.errors import ConfigError, DataError
 from tailmark.packs import ANSWER, MARKERS, Pack, PackReader, write_packs
-from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, loss_weights, supervised_positions, to_batch
+from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, supervised_positions, to_batch
 from tailmark.train.model import GradientWatch, SupervisedModel, freeze_lower, load_model
 from tailmark.train.report import curve_csv, summarize
 from tailmark.train.schedule import learning_rate
@@ -194,9 +194,3 @@ def test_the_report_holds_both_ends_and_the_curve() -> None:
 def test_the_kinds_are_those_of_the_packs() -> None:
     batch = to_batch(_pack([30], 4))
     assert set(batch.kinds.tolist()) == {MARKERS, ANSWER}
-
-
-def test_list_tokens_weigh_what_the_option_says() -> None:
-    kinds = torch.tensor([1, 1, 2, 1, 2], dtype=torch.int8)
-    assert loss_weights(kinds, 0.25).tolist() == [0.25, 0.25, 1.0, 0.25, 1.0]
-    assert loss_weights(kinds, 1.0).tolist() == [1.0] * 5

@@ -87,6 +87,8 @@ class Train(Section):
         lora: train adapters in place of the weights (None: full fine-tuning).
         trainable_layers: train only the upper n decoder layers and the final norm (None: everything).
         marker_loss_weight: weight of the completion's marker-list tokens in the loss, where an answer token has 1 (paper: 1).
+        end_loss_weight: weight in the loss of the answer's tokens that follow the end of a sentence or line, where it ends or goes on
+            (paper: 1).
         learning_rate, min_learning_rate: cosine from one to the other after the warm-up (paper: 2.5e-4, 1.25e-4).
         warmup_steps: steps in which the rate rises from zero (paper: 10).
         weight_decay: of AdamW, decoupled.
@@ -116,6 +118,7 @@ class Train(Section):
     lora: Lora | None = None
     trainable_layers: Positive | None = None
     marker_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    end_loss_weight: Annotated[float, Field(gt=0)] = 1.0
     learning_rate: Annotated[float, Field(gt=0)] = 2.5e-4
     min_learning_rate: Annotated[float, Field(ge=0)] = 1.25e-4
     warmup_steps: Annotated[int, Field(ge=0)] = 10

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from tailmark.errors import DataError
-from tailmark.packs import MARKERS, Pack, PackReader
+from tailmark.packs import Pack, PackReader
 
 _REPREPARE = "run `dvc repro prepare`"
 
@@ -70,11 +70,6 @@ def to_batch(pack: Pack) -> Batch:
         kinds=torch.from_numpy(pack.kinds[predicted].astype(np.int8)),
         tail=torch.from_numpy(np.repeat(pack.tail, lengths)[predicted].astype(np.bool_)),
     )
-
-
-def loss_weights(kinds: torch.Tensor, marker_weight: float) -> torch.Tensor:
-    """The weight of each supervised token in the loss, fp32 [supervised]: `marker_weight` in the marker list, 1 in the answer."""
-    return torch.where(kinds == MARKERS, marker_weight, 1.0)
 
 
 def empty_pack() -> Pack:

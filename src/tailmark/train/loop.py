@@ -16,13 +16,14 @@ from tailmark.errors import Stopped, TrainingError
 from tailmark.files import read_json
 from tailmark.packs import Pack, PackReader
 from tailmark.train import checkpoint
-from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, loss_weights, supervised_positions, to_batch
+from tailmark.train.data import TrainingPacks, empty_pack, heldout_packs, to_batch
 from tailmark.train.engine import backward, load_parts, save_parts, set_learning_rate, sum_over_ranks
 from tailmark.train.heldout import heldout_losses
 from tailmark.train.job import Job
 from tailmark.train.meter import Meter
 from tailmark.train.model import GradientWatch
 from tailmark.train.schedule import learning_rate
+from tailmark.train.weights import LossWeights
 
 _MOST_NAMED_ROWS = 20
 
@@ -69,6 +70,11 @@ class Loop:
         """The held-out packs that are measured."""
         reader = PackReader(self.job.layout.prepared(self.job.arm) / "heldout.arrow")
         return heldout_packs(reader, self.job.config.train.heldout_rows)
+
+    @cached_property
+    def weights(self) -> LossWeights:
+        """What each supervised token counts in the loss."""
+        return LossWeights.of(self.job.config.train, self.job.layout.prepared(self.job.arm) / "tokenizer")
 
     @cached_property
     def meter(self) -> Meter:
@@ -122,9 +128,9 @@ class Loop:
         self.meter.start()
         step, options = self.progress.step, self.job.config.train
         packs = self.packs.of_step(step)
-        kinds = [torch.from_numpy(pack.kinds[supervised_positions(pack)]) for pack in packs]
-        supervised = sum(len(item) for item in kinds)
-        weight = sum(float(loss_weights(item, options.marker_loss_weight).sum()) for item in kinds)
+        batches = [to_batch(pack) for pack in packs]
+        supervised = sum(len(batch.kinds) for batch in batches)
+        weight = sum(float(self.weights(batch).sum()) for batch in batches)
         # Whatever a model draws at random in training (attention dropout) depends on the step, so a resume draws the same.
         torch.manual_seed(self.job.config.seed * 1_000_003 + step * dist.get_world_size() + dist.get_rank())
         rate = learning_rate(options, step, self.packs.steps)
@@ -173,7 +179,7 @@ class Loop:
     def _forward_backward(self, pack: Pack, weight: float, *, last: bool) -> torch.Tensor:
         batch = to_batch(pack).to(self.device)
         losses: torch.Tensor = self.engine(batch)
-        losses = losses * loss_weights(batch.kinds, self.job.config.train.marker_loss_weight)
+        losses = losses * self.weights(batch)
         backward(self.engine, losses, weight, last=last)
         return losses.detach().double().sum()
 
