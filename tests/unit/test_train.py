@@ -95,8 +95,9 @@ def test_losses_are_those_of_each_document_alone(folder: Path, model: Supervised
         torch.testing.assert_close(_losses(model, pack), torch.stack(expected), atol=1e-4, rtol=1e-4)
 
 
-def test_an_empty_pack_gives_zero_gradients(folder: Path) -> None:
-    model = SupervisedModel(load_model(folder, Train(precision="fp32")))
+@pytest.mark.parametrize("sliced", [False, True])
+def test_an_empty_pack_gives_zero_gradients(folder: Path, sliced: bool) -> None:
+    model = SupervisedModel(load_model(folder, Train(precision="fp32")), sliced=sliced)
     losses = _losses(model, empty_pack())
     assert losses.shape == (0,)
     losses.sum().backward()

@@ -104,6 +104,19 @@ def test_no_secret_is_left_in_the_scratch_folder(tmp_path: Path, monkeypatch: py
     assert given["HF_TOKEN"] == "found"
 
 
+def test_memory_is_kept_where_a_cpu_computes_and_the_user_says_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = _job(tmp_path)
+    job.scratch.mkdir(parents=True)
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    monkeypatch.setattr(launch, "has_gpu", lambda: False)
+    assert "glibc.malloc.mmap_max=0" in launch._environment(job)["GLIBC_TUNABLES"]
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
+    assert launch._environment(job)["GLIBC_TUNABLES"] == "glibc.malloc.check=1"
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    monkeypatch.setattr(launch, "has_gpu", lambda: True)
+    assert "GLIBC_TUNABLES" not in launch._environment(job)
+
+
 @pytest.mark.parametrize(("free", "full"), [((20, 8), False), ((20, 0), True), ((10,), True)])
 def test_only_a_full_disk_is_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: tuple[int, ...], full: bool) -> None:
     """A checkpoint of 16 MB; MiB free before and after; another rank was killed while it wrote."""

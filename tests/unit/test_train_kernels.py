@@ -51,6 +51,20 @@ def test_the_block_mask_is_each_document_alone(sizes: tuple[int, ...], seed: int
     torch.testing.assert_close(found.transpose(1, 2), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1, 40, 300])
+def test_in_bf16_gradients_are_as_near_to_those_of_fp32_as_bf16_allows(size: int) -> None:
+    """Short documents are widened, long ones are not."""
+    found = []
+    for kind in (torch.float32, torch.bfloat16):
+        heads = [part.to(torch.bfloat16).to(kind).requires_grad_() for part in _heads(size, 1)]
+        attended, _ = attend_one_by_one(torch.nn.Module(), *heads, None, document_lengths=(size,))
+        assert attended.dtype == kind
+        attended.float().square().sum().backward()
+        found.append([part.grad.float() for part in heads if part.grad is not None])
+    for exact, rounded in zip(*found, strict=True):
+        assert rounded.sub(exact).norm() <= 0.02 * exact.norm() + 1e-6
+
+
 def _packed(query: Tensor, key: Tensor, value: Tensor, starts: Tensor, _: Tensor, longest: int, *_more: int, **options: object) -> Tensor:
     """What FlashAttention's kernel for packed documents computes, worked out one document at a time from the boundaries it is given."""
     assert (options["window_size"], options["enable_gqa"]) == ((-1, 0), True)
