@@ -10,7 +10,7 @@ from tailmark.errors import TaxonomyError
 from tailmark.measure.code import code_type
 from tailmark.measure.formats import measure_format
 from tailmark.measure.language import measure_language
-from tailmark.measure.lengths import Lengths, length_bucket, measure_lengths
+from tailmark.measure.lengths import Lengths, Steps, length_bucket, length_steps, measure_lengths
 from tailmark.records import MARKER_METADATA, Record
 from tailmark.taxonomy import MarkerValue, Taxonomy
 
@@ -102,6 +102,7 @@ class MeasuredAnnotator:
         self._taxonomy = taxonomy
         lang = taxonomy.markers.get("lang")
         self._languages = tuple(lang.values) if lang else ()
+        self._steps = length_steps(taxonomy)
         self.dropped: Counter[tuple[str, str, str]] = Counter()
 
     def find(self, row: Record, known: Mapping[str, Finding]) -> dict[str, Finding]:
@@ -111,7 +112,7 @@ class MeasuredAnnotator:
         if self._wanted("lang", known):
             found |= self._language(completion)
         lang = known.get("lang") or found.get("lang")
-        found |= _lengths(measure_lengths(completion, str(lang.value) if lang else None))
+        found |= _lengths(measure_lengths(completion, str(lang.value) if lang else None), self._steps)
         if self._wanted("code_type", known) and (code := code_type(completion)):
             found["code_type"] = Finding(code)
         if self._wanted("format", known) and (form := measure_format(completion, row["prompt"][-1]["content"])):
@@ -133,14 +134,14 @@ class MeasuredAnnotator:
         return False
 
 
-def _lengths(lengths: Lengths) -> dict[str, Finding]:
+def _lengths(lengths: Lengths, steps: Steps) -> dict[str, Finding]:
     if not lengths.tokens:
         raise NotMeasurable("the completion holds no word and no mark")
     return {
         "length_tokens": Finding(lengths.tokens),
         "length_sentences": Finding(lengths.sentences),
         "length_paragraphs": Finding(lengths.paragraphs),
-        "length_bucket": Finding(length_bucket(lengths.tokens)),
+        "length_bucket": Finding(length_bucket(lengths.tokens, steps)),
     }
 
 

@@ -12,7 +12,7 @@ from tailmark.evaluate.scores import Score, ScoredMode
 from tailmark.files import sha256_json
 from tailmark.generate.decode import Answer, Request
 from tailmark.measure.language import CODES, lines_in_language, measure_language
-from tailmark.measure.lengths import measure_lengths
+from tailmark.measure.lengths import measure_lengths, with_bucket
 from tailmark.taxonomy import MarkerList, MarkerValue
 
 LENGTH, LANG = "length_tokens", "lang"
@@ -41,9 +41,10 @@ Messages = tuple[dict[str, str], ...]
 def length_control(bench: Bench) -> list[Score]:
     """Held-out prompts with the length of their own answer as the target (the paper's AlpacaEval-LI).
 
-    Under `length`, baseline and `inferred` are told the limit in words; in `fixed` the words are removed and only `length_tokens` stands
-    in the prompt. Under `length_alone` that same `fixed` is held against a baseline that is not told either. Targets go up to half of
-    `evaluate.max_new_tokens`, so that an answer cut off there is over its limit in any case, and counts as it is.
+    Under `length`, baseline and `inferred` are told the limit in words; in `fixed` the words are removed and only `length_tokens`, with
+    the bucket that it implies, stands in the prompt. Under `length_alone` that same `fixed` is held against a baseline that is not told
+    either. Targets go up to half of `evaluate.max_new_tokens`, so that an answer cut off there is over its limit in any case, and counts
+    as it is.
     """
     if LENGTH not in bench.marked.info.markers:
         say(f"  length control left out: the model was not trained with {LENGTH}")
@@ -51,7 +52,8 @@ def length_control(bench: Bench) -> list[Score]:
     rows = bench.draw([row for row in bench.heldout.rows if _has_limit(row, bench)], bench.config.evaluate.control_rows, "length")
     plain = [row.messages for row in rows]
     told = [_with_words(row, LIMIT_WORDS, row.markers[LENGTH]) for row in rows]
-    given = [MarkerList({LENGTH: row.markers[LENGTH]}) for row in rows]
+    known, taxonomy = bench.marked.info.markers, bench.marked.taxonomy
+    given = [MarkerList(with_bucket({LENGTH: row.markers[LENGTH]}, taxonomy, known)) for row in rows]
     scores = []
     for mode in _control_modes(bench):
         alone = mode == "fixed"

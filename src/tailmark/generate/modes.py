@@ -11,6 +11,7 @@ from enum import StrEnum
 from tailmark.errors import TaxonomyError
 from tailmark.files import sha256_json
 from tailmark.generate.request import Request
+from tailmark.measure.lengths import with_bucket
 from tailmark.taxonomy import MarkerValue, Taxonomy
 
 Markers = Mapping[str, MarkerValue]
@@ -107,7 +108,7 @@ def _order(value: MarkerValue) -> tuple[float, str]:
 def check_markers(
     markers: Mapping[str, str | MarkerValue], taxonomy: Taxonomy, known: Sequence[str], *, where: str
 ) -> dict[str, MarkerValue]:
-    """Markers with values of their marker's type.
+    """Markers with values of their marker's type, and the length bucket that a length in tokens implies.
 
     Args:
         markers: values as text or already typed.
@@ -117,7 +118,7 @@ def check_markers(
     Raises:
         TaxonomyError: a marker or value is not one of the model's; the error names the nearest.
     """
-    return {name: _checked(name, value, taxonomy, known, where) for name, value in markers.items()}
+    return with_bucket({name: _checked(name, value, taxonomy, known, where) for name, value in markers.items()}, taxonomy, known)
 
 
 def _checked(name: str, value: str | MarkerValue, taxonomy: Taxonomy, known: Sequence[str], where: str) -> MarkerValue:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -11,9 +12,14 @@ from spacy.pipeline import Sentencizer
 from tailmark.measure.code import looks_like_code, segments
 from tailmark.measure.language import CODES
 from tailmark.measure.words import Split, across_blanks, tokenizer, words_and_marks
+from tailmark.taxonomy import MarkerValue, Taxonomy
 
-CONCISE_BELOW, LONG_ABOVE = 300, 1000
-"""Bounds of `length_bucket`, in tokens: fewer than 300 concise, more than 1000 long."""
+BUCKET = "length_bucket"
+
+Steps = Sequence[tuple[str, int]]
+"""Values of `length_bucket`, each with its least number of tokens."""
+
+PAPER_STEPS: Steps = (("concise", 0), ("medium", 300), ("long", 1001))
 
 _BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 _TERMINATORS = frozenset(Sentencizer.default_punct_chars)
@@ -32,11 +38,28 @@ class Lengths(NamedTuple):
     paragraphs: int
 
 
-def length_bucket(tokens: int) -> str:
-    """concise (fewer than 300 tokens), medium, or long (more than 1000)."""
-    if tokens < CONCISE_BELOW:
-        return "concise"
-    return "long" if tokens > LONG_ABOVE else "medium"
+def length_steps(taxonomy: Taxonomy) -> Steps:
+    """The steps that the taxonomy gives its `length_bucket`, else the paper's."""
+    spec = taxonomy.markers.get(BUCKET)
+    return (spec.steps if spec else ()) or PAPER_STEPS
+
+
+def length_bucket(tokens: float, steps: Steps = PAPER_STEPS) -> str:
+    """The step that a length falls into; the paper's are concise (fewer than 300 tokens), medium, and long (more than 1000)."""
+    return next(value for value, least in reversed(steps) if tokens >= least)
+
+
+def with_bucket(markers: Mapping[str, MarkerValue], taxonomy: Taxonomy, known: Collection[str]) -> dict[str, MarkerValue]:
+    """The markers, and the `length_bucket` that their `length_tokens` implies where nothing says another one.
+
+    A number is digits to a model, and what they amount to takes long to learn; a step is a word like any other value.
+
+    Args:
+        known: the markers that the model was trained with.
+    """
+    tokens = markers.get("length_tokens")
+    implied = {} if tokens is None or BUCKET not in known else {BUCKET: length_bucket(float(tokens), length_steps(taxonomy))}
+    return {name: value for name, value in implied.items() if taxonomy.allows(name, value)} | dict(markers)
 
 
 def measure_lengths(text: str, lang: str | None) -> Lengths:

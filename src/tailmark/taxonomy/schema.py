@@ -45,6 +45,8 @@ class MarkerSpec(_Frozen):
         definition: one sentence, shown to taggers and people.
         values: value to definition, for categorical markers.
         read_from: the side of an example that determines it.
+        bounds: where the values are steps of a number, as those of `length_bucket` are of `length_tokens`: the least number of each value
+            but the first.
         minimum, maximum: the range of a number, both ends included.
         applies_to: categorical markers and the values under which this one makes sense, e.g. `{domain: [Code]}`; an example with
             another value has no value here, one without any may have.
@@ -55,6 +57,7 @@ class MarkerSpec(_Frozen):
     definition: str
     values: dict[_Value, str] = Field(default_factory=dict)
     read_from: Literal["prompt", "completion", "metadata"] = "prompt"
+    bounds: tuple[int, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
     applies_to: dict[_Name, tuple[str, ...]] = Field(default_factory=dict)
@@ -68,10 +71,17 @@ class MarkerSpec(_Frozen):
             raise ValueError("a categorical marker has no range")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise ValueError("minimum is above maximum")
+        if self.bounds and (len(self.bounds) != len(self.values) - 1 or sorted(set(self.bounds)) != list(self.bounds)):
+            raise ValueError("`bounds` has a number for each of `values` but the first, each above the one before")
         unknown = [example.value for example in self.examples if example.value not in self.values]
         if self.values and unknown:
             raise ValueError(f"few-shot examples use values that are not defined: {', '.join(unknown)}")
         return self
+
+    @property
+    def steps(self) -> tuple[tuple[str, int], ...]:
+        """The values with the least number of each; none where they are no steps."""
+        return tuple(zip(self.values, (0, *self.bounds), strict=True)) if self.bounds else ()
 
 
 class Taxonomy(_Frozen):
@@ -93,7 +103,11 @@ class Taxonomy(_Frozen):
     @cached_property
     def digest(self) -> str:
         """Hash of the content; it goes into data, checkpoint and model."""
-        return sha256_json(self.model_dump(mode="json"))
+        content = self.model_dump(mode="json")
+        for marker in content["markers"].values():
+            if not marker["bounds"]:
+                del marker["bounds"]  # what was made before there were any has a hash without
+        return sha256_json(content)
 
     def spec(self, marker: str) -> MarkerSpec:
         """The marker's definition.

@@ -15,7 +15,7 @@ from tailmark.longtail import tail_of
 from tailmark.measure.code import code_type
 from tailmark.measure.formats import measure_format
 from tailmark.measure.language import measure_language
-from tailmark.measure.lengths import Lengths, length_bucket, measure_lengths
+from tailmark.measure.lengths import Lengths, length_bucket, length_steps, measure_lengths
 from tailmark.records import HELDOUT, TRAIN, Record
 from tailmark.taxonomy import Taxonomy
 from tailmark.validate.rows import Annotated, column
@@ -42,9 +42,10 @@ def has_languages(taxonomy: Taxonomy) -> bool:
 
 
 def has_buckets(taxonomy: Taxonomy) -> bool:
-    """Whether the taxonomy has both `length_tokens` and a `length_bucket` with the paper's values."""
+    """Whether the taxonomy has both `length_tokens` and a `length_bucket` with bounds or with the paper's values."""
     bucket = taxonomy.markers.get("length_bucket")
-    return "length_tokens" in measures_lengths(taxonomy) and bucket is not None and {"concise", "medium", "long"} <= set(bucket.values)
+    steps = {value for value, _ in length_steps(taxonomy)}
+    return "length_tokens" in measures_lengths(taxonomy) and bucket is not None and steps <= set(bucket.values)
 
 
 def has_quartiles(taxonomy: Taxonomy) -> bool:
@@ -53,10 +54,11 @@ def has_quartiles(taxonomy: Taxonomy) -> bool:
     return score is not None and score.kind != "categorical" and bucket is not None and set(bucket.values) == {"1", "2", "3", "4"}
 
 
-def add_bucket(frame: pd.DataFrame) -> None:
+def add_bucket(frame: pd.DataFrame, taxonomy: Taxonomy) -> None:
     """`expected.length_bucket`: the bucket that `length_tokens` falls into."""
     counts, places = np.unique(_numbers(frame, "length_tokens"), return_inverse=True)
-    buckets = [None if np.isnan(count) else length_bucket(int(count)) for count in counts]
+    steps = length_steps(taxonomy)
+    buckets = [None if np.isnan(count) else length_bucket(int(count), steps) for count in counts]
     values = sorted(set(filter(None, buckets)))
     codes = np.array([-1 if bucket is None else values.index(bucket) for bucket in buckets], dtype=np.int8)
     _add_beside(frame, "length_bucket", values, {column("expected", "length_bucket"): codes[places]})

@@ -94,7 +94,7 @@ def _load(config: Config, layout: Layout, taxonomy: Taxonomy) -> Annotated:
     rows = load(layout.annotated / "rows", taxonomy, config.validate_.remeasure_rows)
     derived.add_tail(rows.frame, config.longtail.marker, config.longtail.threshold)
     if derived.has_buckets(taxonomy):
-        derived.add_bucket(rows.frame)
+        derived.add_bucket(rows.frame, taxonomy)
     if derived.has_quartiles(taxonomy):
         derived.add_quartile_gap(rows.frame)
     derived.add_measured(rows, taxonomy, config.validate_.cross_lingual)

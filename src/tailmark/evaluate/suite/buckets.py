@@ -13,15 +13,17 @@ from tailmark.evaluate.suite.prompts import CONTROL_MODES, file_items, heldout_i
 from tailmark.evaluate.suite.runner import GIVEN
 from tailmark.generate.request import Answer
 from tailmark.layout import Layout
-from tailmark.measure.lengths import CONCISE_BELOW, LONG_ABOVE, length_bucket, measure_lengths
+from tailmark.measure.lengths import BUCKET, Steps, length_bucket, length_steps, measure_lengths
 
-NAME, BUCKET = "length_buckets", "length_bucket"
-WORDS = {
-    "concise": f"Answer in fewer than {CONCISE_BELOW} words.",
-    "medium": f"Answer in {CONCISE_BELOW} to {LONG_ABOVE} words.",
-    "long": f"Answer in more than {LONG_ABOVE} words.",
-}
-_SHORTEST = {"concise": 0, "medium": CONCISE_BELOW, "long": LONG_ABOVE + 1}
+NAME = "length_buckets"
+
+
+def in_words(steps: Steps) -> dict[str, str]:
+    """Each step as an instruction."""
+    (first, _), *others = steps
+    ends = [least - 1 for _, least in others]
+    middle = {value: f"Answer in {least} to {end} words." for (value, least), end in zip(others, ends[1:], strict=False)}
+    return {first: f"Answer in fewer than {ends[0] + 1} words."} | middle | {others[-1][0]: f"Answer in more than {ends[-1]} words."}
 
 
 class LengthBucketsBenchmark(Benchmark):
@@ -39,8 +41,10 @@ class LengthBucketsBenchmark(Benchmark):
         self._prompts = Files(layout.root, options.path) if options.path else None
         self.files = self._prompts.digests if self._prompts else {}
         most = options.max_new_tokens or bench.config.evaluate.max_new_tokens
-        self._buckets = [name for name, least in _SHORTEST.items() if least <= most]
-        self.not_run = {f"bucket {name}": f"max_new_tokens ({most}) ends before it" for name in WORDS if name not in self._buckets}
+        self._steps = length_steps(bench.marked.taxonomy)
+        self._words = in_words(self._steps)
+        self._buckets = [name for name, least in self._steps if least <= most]
+        self.not_run = {f"bucket {name}": f"max_new_tokens ({most}) ends before it" for name in self._words if name not in self._buckets}
         if BUCKET not in bench.marked.info.markers:
             self.not_run["the marker"] = f"the model was not trained with {BUCKET}"
         else:
@@ -65,12 +69,12 @@ class LengthBucketsBenchmark(Benchmark):
         if mode in GIVEN:
             return item.messages
         *before, last = item.messages
-        return (*before, {**last, "content": f"{last['content'].rstrip()}\n\n{WORDS[item.data['bucket']]}"})
+        return (*before, {**last, "content": f"{last['content'].rstrip()}\n\n{self._words[item.data['bucket']]}"})
 
     def score(self, item: Item, answer: Answer) -> Mapping[str, float]:
         """Whether it is inside, and its length."""
         tokens = measure_lengths(answer.text, item.data["lang"]).tokens
-        inside = float(length_bucket(tokens) == item.data["bucket"])
+        inside = float(length_bucket(tokens, self._steps) == item.data["bucket"])
         return {"inside": inside, f"inside_{item.data['bucket']}": inside, "tokens": float(tokens)}
 
 

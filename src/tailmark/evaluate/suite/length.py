@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tailmark.config import LengthInstructed
@@ -18,12 +18,14 @@ from tailmark.evaluate.suite.runner import GIVEN
 from tailmark.files import sha256_json
 from tailmark.generate.request import Answer
 from tailmark.layout import Layout
+from tailmark.measure.lengths import with_bucket
+from tailmark.taxonomy import Taxonomy
 
 NAME = "length_instructed"
 
 
 class LengthInstructedBenchmark(Judged):
-    """Baseline and `inferred` are told the limit in words; where markers are given, the words are gone and `length_tokens` holds the limit.
+    """Baseline and `inferred` are told the limit in words; where markers are given, the words are gone and `length_tokens` holds it.
 
     As in AlpacaEval-LI an answer over its limit loses against one within it (`win_<judge>`); `both_<judge>` has only the pairs in
     which both comply: the quality of those.
@@ -51,7 +53,8 @@ class LengthInstructedBenchmark(Judged):
 
     def load(self) -> Sequence[Item]:
         """The prompts with their limits."""
-        items = [_item(row, number) for number, row in enumerate(self._files.jsonl(), 1)]
+        marked = self._bench.marked
+        items = [_item(row, number, marked.taxonomy, marked.info.markers) for number, row in enumerate(self._files.jsonl(), 1)]
         most = self._options.max_limit
         within = [item for item in items if most is None or item.data["limit"] <= most]
         if len(within) < len(items):
@@ -107,7 +110,7 @@ def _measures(judge: Judge) -> list[Measure]:
     ]
 
 
-def _item(row: Mapping[str, Any], number: int) -> Item:
+def _item(row: Mapping[str, Any], number: int, taxonomy: Taxonomy, known: Collection[str]) -> Item:
     try:
         told, plain, limit = str(row["instruction"]), str(row["original_instruction"]), int(row["max_len"])
     except (KeyError, TypeError, ValueError):
@@ -120,4 +123,5 @@ def _item(row: Mapping[str, Any], number: int) -> Item:
     data = {"plain": plain, "limit": limit}
     # A few prompts come twice, with the same limit.
     name = sha256_json([plain, limit, number])[:16]
-    return Item(name, asked, markers={LENGTH: limit}, labels={"lang": "English"}, group=plain, data=data)
+    markers = with_bucket({LENGTH: limit}, taxonomy, known)
+    return Item(name, asked, markers=markers, labels={"lang": "English"}, group=plain, data=data)
