@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tailmark.measure.code import code_type, looks_like_code, prose, segments
 from tailmark.measure.formats import measure_format
 from tailmark.measure.language import CODES, lines_in_language, measure_language
-from tailmark.measure.lengths import Lengths, length_bucket, measure_lengths
+from tailmark.measure.lengths import Lengths, length_bucket, length_steps, measure_lengths, with_bucket
 from tailmark.measure.words import across_blanks, tokenizer, words_and_marks
-from tailmark.taxonomy import load_taxonomy
+from tailmark.taxonomy import Taxonomy, load_taxonomy
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = tuple(load_taxonomy(ROOT / "src" / "tailmark" / "taxonomy" / "paper.yaml").markers["lang"].values)
@@ -120,6 +120,39 @@ def test_joining_paragraphs_adds_their_lengths(parts: list[str]) -> None:
 @pytest.mark.parametrize(("tokens", "bucket"), [(1, "concise"), (299, "concise"), (300, "medium"), (1000, "medium"), (1001, "long")])
 def test_the_bounds_of_the_buckets(tokens: int, bucket: str) -> None:
     assert length_bucket(tokens) == bucket
+
+
+STEPS = Taxonomy.model_validate(
+    {
+        "name": "steps",
+        "markers": {
+            "length_tokens": {"kind": "integer", "definition": "Tokens."},
+            "length_bucket": {
+                "kind": "categorical",
+                "definition": "Steps.",
+                "values": {"few": "", "some": "", "many": ""},
+                "bounds": [5, 20],
+            },
+        },
+    }
+)
+
+
+@given(st.integers(0, 60))
+def test_a_taxonomy_can_have_steps_of_its_own(tokens: int) -> None:
+    steps = length_steps(STEPS)
+    assert steps == (("few", 0), ("some", 5), ("many", 20))
+    assert length_bucket(tokens, steps) == ("few" if tokens < 5 else "some" if tokens < 20 else "many")
+
+
+def test_a_length_implies_its_step_unless_another_is_asked_for() -> None:
+    known = ("length_bucket", "length_tokens")
+    assert with_bucket({"length_tokens": 19}, STEPS, known) == {"length_tokens": 19, "length_bucket": "some"}
+    assert with_bucket({"length_tokens": 19, "length_bucket": "few"}, STEPS, known) == {"length_tokens": 19, "length_bucket": "few"}
+    assert with_bucket({"length_tokens": 19}, STEPS, ("length_tokens",)) == {"length_tokens": 19}
+    assert with_bucket({"lang": "Dutch"}, STEPS, known) == {"lang": "Dutch"}
+    lacking = STEPS.model_copy(update={"markers": {"length_tokens": STEPS.markers["length_tokens"]}})
+    assert with_bucket({"length_tokens": 19}, lacking, known) == {"length_tokens": 19}
 
 
 def test_segments_split_prose_from_fenced_blocks() -> None:

@@ -20,12 +20,14 @@ from tailmark.evaluate.sample import HeldOut, Row
 from tailmark.evaluate.scores import Measure, ScoredMode
 from tailmark.evaluate.suite import runner
 from tailmark.evaluate.suite.base import Benchmark, Item, Messages, Probe, sample
+from tailmark.evaluate.suite.buckets import in_words
 from tailmark.evaluate.suite.data import Files
 from tailmark.evaluate.suite.registry import KINDS, build
 from tailmark.evaluate.suite.repair import RepairBenchmark
 from tailmark.evaluate.suite.translation import TranslationBenchmark, corpus_scores
 from tailmark.generate.request import Answer, Request
 from tailmark.layout import Layout
+from tailmark.measure.lengths import PAPER_STEPS
 from tailmark.taxonomy import MarkerList, load_taxonomy
 
 TAXONOMY = load_taxonomy(Path(tailmark.taxonomy.__file__).with_name("paper.yaml"))
@@ -248,11 +250,20 @@ def test_files_of_one_name_in_several_folders_are_told_apart(tmp_path: Path) -> 
         assert len(files.digests) == 2
 
 
+def test_steps_are_said_in_words() -> None:
+    assert in_words(PAPER_STEPS) == {
+        "concise": "Answer in fewer than 300 words.",
+        "medium": "Answer in 300 to 1000 words.",
+        "long": "Answer in more than 1000 words.",
+    }
+    assert in_words((("few", 0), ("many", 9))) == {"few": "Answer in fewer than 9 words.", "many": "Answer in more than 8 words."}
+
+
 def test_buckets_that_the_taxonomy_lacks_are_not_asked_for(tmp_path: Path) -> None:
     here = bench(max_new_tokens=2000)
     here.marked = SimpleNamespace(
         info=SimpleNamespace(markers=("length_bucket", "quality_bucket")),
-        taxonomy=SimpleNamespace(allows=lambda name, value: (name, value) != ("length_bucket", "medium") and value != "3"),
+        taxonomy=SimpleNamespace(markers={}, allows=lambda name, value: (name, value) != ("length_bucket", "medium") and value != "3"),
         folder=tmp_path,
     )
     lengths: Any = build(LengthBuckets(kind="length_buckets", limit=1), here, Layout(tmp_path))

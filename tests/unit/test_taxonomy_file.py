@@ -60,6 +60,13 @@ def test_every_value_a_tagger_chooses_from_has_an_example(paper: Taxonomy, marke
     assert {example.value for example in spec.examples} == set(spec.values)
 
 
+def test_what_has_no_bounds_has_the_hash_it_had_before_there_were_any(paper: Taxonomy) -> None:
+    assert paper.digest == "0f3a5e9545d23249e31e0a864dc605004aba1dd3f338b03a3f5bf6823ebbc17b"
+    content = paper.model_dump()
+    content["markers"]["length_bucket"]["bounds"] = (300, 1001)
+    assert Taxonomy.model_validate(content).digest != paper.digest
+
+
 def test_every_definition_is_a_sentence(paper: Taxonomy) -> None:
     texts = [text for spec in paper.markers.values() for text in [spec.definition, *spec.values.values()]]
     assert all(text.endswith(".") and text[0].isupper() for text in texts)
@@ -105,6 +112,8 @@ def test_typed_refuses_what_a_marker_cannot_be(paper: Taxonomy, marker: str, tex
         ("definition: A score.", "definition: A score.\n    applies_to: {mood: [angry]}", "taxonomy.yaml"),
         ("definition: A score.", "definition: A score.\n    applies_to: {tone: [calm]}", "taxonomy.yaml"),
         ("{calm: Calm., loud: Loud.}", "{calm: Calm., loud: Loud.}\n    examples: [{text: Hush, value: soft}]", "markers.mood"),
+        ("{calm: Calm., loud: Loud.}", "{calm: Calm., loud: Loud.}\n    bounds: [3, 5]", "markers.mood"),
+        ("definition: A score.", "definition: A score.\n    bounds: [3]", "markers.score"),
         ("name: small", "- small", "line"),
         (SMALL, "", "taxonomy.yaml"),
     ],

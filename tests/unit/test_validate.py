@@ -157,7 +157,7 @@ def test_the_expected_bucket_follows_the_tokens(tmp_path: Path) -> None:
     frame = loaded(
         tmp_path, *(row(str(count), length_tokens=count, length_bucket="long") for count in (1, 299, 300, 1001)), row("none")
     ).frame
-    derived.add_bucket(frame)
+    derived.add_bucket(frame, TAXONOMY)
     assert frame["expected.length_bucket"].tolist()[:4] == ["concise", "concise", "medium", "long"]
     assert pd.isna(frame["expected.length_bucket"].iloc[4])
     assert frame["markers.length_bucket"].tolist()[:4] == ["long"] * 4
