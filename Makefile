@@ -15,7 +15,7 @@ CONCURRENCY ?= 1
 MINUTES ?= 60
 REV ?= HEAD
 TEST_JOBS ?= 2
-SWEEPS ?= sweeps/paper.yaml sweeps/paper-ablation.yaml
+SWEEPS ?= sweeps/paper.yaml sweeps/paper-ablation.yaml sweeps/paper-dropouts.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test slow engines soak chaos suite experiment lint types docs reference check mlflow plots prefect secrets server deploy backup restore infra-check constraints clean

@@ -279,7 +279,7 @@ def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
 def main() -> None:
     """Print the tables; with `--out` keep them, with the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", default=["sweeps/paper.yaml", "sweeps/paper-ablation.yaml"])
+    parser.add_argument("files", nargs="*", default=["sweeps/paper.yaml", "sweeps/paper-ablation.yaml", "sweeps/paper-dropouts.yaml"])
     parser.add_argument("--revision", default="HEAD", help="what the sweeps ran from")
     parser.add_argument("--profile", default="bench")
     parser.add_argument("--out", type=Path, help="a folder for tables.md and the pictures")
