@@ -220,6 +220,14 @@ def test_emulated_bf16_is_not_native(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not native_bf16()
 
 
+@pytest.mark.parametrize(("said", "native"), [(None, True), ("0", False)])
+def test_a_cpu_with_bf16_can_be_kept_to_fp32(monkeypatch: pytest.MonkeyPatch, said: str | None, native: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    monkeypatch.delenv("TAILMARK_CPU_BF16") if said is None else monkeypatch.setenv("TAILMARK_CPU_BF16", said)
+    assert native_bf16() is native
+
+
 def test_a_plan_needs_the_shape_of_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no base model to measure"):
         plan.run(_config(), Layout(tmp_path), "baseline")

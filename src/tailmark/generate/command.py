@@ -19,6 +19,7 @@ from tailmark.generate.loading import LoadedModel, load_model
 from tailmark.generate.local import LocalModel
 from tailmark.generate.modes import Markers, Messages, Mode, Tagger, check_markers, requests_for
 from tailmark.generate.request import Answer, Generator, Request, Sampling
+from tailmark.measure.lengths import with_bucket
 from tailmark.taxonomy import MarkerList, MarkerValue, Taxonomy
 
 
@@ -103,7 +104,7 @@ class Asking:
         Without a mode prompts with markers are asked in the mode fixed, and those without any as in the mode inferred.
         """
         system = [{"role": "system", "content": self.options.system}] if self.options.system else []
-        asked = [self._with_quality({**self.given, **item}) for item in markers]
+        asked = [self._implied({**self.given, **item}) for item in markers]
         if self._mode in _TAKE_NONE and any(asked):
             fix = "leave `markers` out of the file, or use fixed or forced"
             raise ConfigError(f"Mode {self._mode} takes no markers, and prompts have some.", where="--file", fix=fix)
@@ -133,9 +134,12 @@ class Asking:
         _, names = self.known
         return [{name: value for name, value in found.items() if name in names} for found in self._tagger(prompts)]
 
-    def _with_quality(self, markers: Markers) -> Markers:
-        """Where only a bucket is asked for, also the score that stands for it."""
-        if self.loaded is None or quality.SCORE not in self.known[1] or quality.BUCKET not in markers:
+    def _implied(self, markers: Markers) -> Markers:
+        """With a length also its bucket, with a bucket of quality also the score that stands for it, as far as a model here knows them."""
+        if self.loaded is None:
+            return markers
+        markers = with_bucket(markers, *self.known)
+        if quality.SCORE not in self.known[1] or quality.BUCKET not in markers:
             return markers
         return quality.with_quality(markers, self._percentiles)
 

@@ -11,7 +11,6 @@ from enum import StrEnum
 from tailmark.errors import TaxonomyError
 from tailmark.files import sha256_json
 from tailmark.generate.request import Request
-from tailmark.measure.lengths import with_bucket
 from tailmark.taxonomy import MarkerValue, Taxonomy
 
 Markers = Mapping[str, MarkerValue]
@@ -108,7 +107,7 @@ def _order(value: MarkerValue) -> tuple[float, str]:
 def check_markers(
     markers: Mapping[str, str | MarkerValue], taxonomy: Taxonomy, known: Sequence[str], *, where: str
 ) -> dict[str, MarkerValue]:
-    """Markers with values of their marker's type, and the length bucket that a length in tokens implies.
+    """Markers with values of their marker's type.
 
     Args:
         markers: values as text or already typed.
@@ -118,7 +117,7 @@ def check_markers(
     Raises:
         TaxonomyError: a marker or value is not one of the model's; the error names the nearest.
     """
-    return with_bucket({name: _checked(name, value, taxonomy, known, where) for name, value in markers.items()}, taxonomy, known)
+    return {name: _checked(name, value, taxonomy, known, where) for name, value in markers.items()}
 
 
 def _checked(name: str, value: str | MarkerValue, taxonomy: Taxonomy, known: Sequence[str], where: str) -> MarkerValue:

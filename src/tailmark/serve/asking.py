@@ -14,6 +14,7 @@ from tailmark.config.serving import Serve, ServeMode
 from tailmark.errors import DataError, TailmarkError, TaxonomyError
 from tailmark.generate.modes import Messages, Mode, Tagger, check_markers, requests_for
 from tailmark.generate.request import LIST_TOKENS, Request, Sampling
+from tailmark.measure.lengths import with_bucket
 from tailmark.serve.engine import Work
 from tailmark.serve.errors import APIError, refused
 from tailmark.serve.models import Served
@@ -95,7 +96,7 @@ class Asking:
         if constrained and "constrained" not in served.engine.listings:
             raise _bad("This engine or model cannot hold lists to the taxonomy. Leave `constrained` out.", "constrained")
         request = requests_for(
-            Mode.FIXED if mode is Mode.ON_THE_FLY else mode, [messages], markers=[self._with_quality(markers, served)],
+            Mode.FIXED if mode is Mode.ON_THE_FLY else mode, [messages], markers=[self._implied(markers, served)],
             constrained=constrained and served.info.writes_markers,
         )[0]  # fmt: skip
         return self._sampled(request, body)
@@ -139,7 +140,8 @@ class Asking:
         known = {name: value for name, value in found.items() if name in served.info.markers}
         return {name: value for name, value in known.items() if served.taxonomy.allows(name, value)}
 
-    def _with_quality(self, markers: dict[str, MarkerValue], served: Served) -> dict[str, MarkerValue]:
+    def _implied(self, markers: dict[str, MarkerValue], served: Served) -> dict[str, MarkerValue]:
+        markers = with_bucket(markers, served.taxonomy, served.info.markers)
         return quality.with_quality(markers, served.percentiles) if quality.SCORE in served.info.markers else markers
 
     def _sampled(self, request: Request, body: Sampled) -> Request:
