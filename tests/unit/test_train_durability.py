@@ -320,6 +320,9 @@ def test_a_rank_that_says_nothing_is_found_by_what_the_others_say(tmp_path: Path
     summary = "Root Cause (first observed failure):\n[0]:\n  rank      : 0 (local_rank: 0)\n  exitcode  : -9 (pid: 5)\n"
     job.log.write_text(summary, encoding="utf-8")
     assert str(failure(job, 1)).startswith("Rank 0 was ended by SIGKILL")
+    both = "Failures:\n[1]:\n  rank      : 1 (local_rank: 1)\n  exitcode  : -11 (pid: 6)  (SIGSEGV)\n" + summary.replace(": -9", ": 1")
+    job.log.write_text(both, encoding="utf-8")
+    assert str(failure(job, 1)).startswith("Rank 1 was ended by SIGSEGV"), "the launcher calls the one that noticed the root cause"
 
 
 @pytest.fixture(params=["file", "memory"])

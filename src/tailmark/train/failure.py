@@ -23,7 +23,7 @@ _LEFT_ALONE = re.compile(
     r"|remote process exited|unhandled system error|aborted communicators",
     re.IGNORECASE,
 )
-_ROOT_CAUSE = re.compile(r"Root Cause \(first observed failure\):.*?rank\s*: (\d+) .*?exitcode\s*: (-?\d+)", re.DOTALL)
+_ENDED_BY = re.compile(r"^ *rank +: (\d+) .*\n *exitcode +: -(\d+) ", re.MULTILINE)
 
 
 def failure(job: Job, code: int) -> Exception:
@@ -59,10 +59,11 @@ def _as_error(rank: int, note: Note, job: Job) -> Exception:
 def _lost_rank(job: Job, notes: Mapping[int, Note], code: int) -> Exception:
     """A rank ended, or fell silent, without a word of its own; the others may have noticed."""
     log = job.log.read_text(encoding="utf-8", errors="replace") if job.log.exists() else ""
-    first = _ROOT_CAUSE.search(log)
-    if first and int(first[2]) < 0:
-        name = _signal_name(-int(first[2]))
-        return _error(f"Rank {first[1]} was ended by {name}.", job, f"where nobody sent it, memory ran out: {_AGAIN}")
+    # Where the launcher looks late it may call a rank the root cause that only noticed. Of several signals the root cause's stands last.
+    ended = _ENDED_BY.findall(log)
+    if ended:
+        rank, number = ended[-1]
+        return _error(f"Rank {rank} was ended by {_signal_name(int(number))}.", job, f"where nobody sent it, memory ran out: {_AGAIN}")
     silent = [str(rank) for rank in range(job.world_size) if rank not in notes]
     named = f"Rank{'s' * (len(silent) > 1)} {', '.join(silent)}"
     if notes and not silent:  # the network, not one of them
