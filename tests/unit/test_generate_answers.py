@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -232,6 +233,30 @@ def test_markers_of_a_file_are_asked_for_without_a_mode(folder: Path, tmp_path: 
     assert [row["markers_asked"] for row in rows] == [{"lang": "French"}, {}]
     requests = Asking(Options(str(folder))).requests(PROMPTS[:2], [{"lang": "French"}, {}])
     assert [request.markers for request in requests] == [{"lang": "French"}, None]
+
+
+def test_a_length_says_its_bucket_after_prompts_and_options_are_put_together(tmp_path: Path) -> None:
+    folder = marked_model(tmp_path, markers=("lang", "length_bucket", "length_tokens"))
+    asked = [{"length_tokens": 10}, {"lang": "French"}, {"length_bucket": "medium"}]
+    requests = Asking(Options(str(folder), markers=["length_tokens=1200"])).requests([PROMPTS[0]] * 3, asked)
+    assert [dict(request.markers or {}) for request in requests] == [
+        {"length_bucket": "concise", "length_tokens": 10},
+        {"lang": "French", "length_bucket": "long", "length_tokens": 1200},
+        {"length_bucket": "medium", "length_tokens": 1200},
+    ]
+
+
+def test_a_model_answers_in_bf16(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on GPUs and CPUs with AMX: all other tests compute in fp32 (`TAILMARK_CPU_BF16`), so that they can compare exactly."""
+    monkeypatch.setattr("tailmark.generate.loading.native_bf16", lambda: True)
+    loaded = load_model(folder)
+    assert loaded.model.dtype == torch.bfloat16
+    requests = [Request(messages, listing=listing) for messages in PROMPTS[:2] for listing in ("constrained", "free", "absent")]  # type: ignore[arg-type]
+    answers = LocalModel(loaded, batch_size=6).answer(requests, max_new_tokens=12)
+    for request, answer in zip(requests, answers, strict=True):
+        assert answer.tokens
+        assert request.listing != "constrained" or answer.closed
+        assert all(loaded.taxonomy.allows(name, value) for name, value in answer.markers.items()) or request.listing == "free"
 
 
 @pytest.mark.parametrize("mode", ["absent", "inferred"])
