@@ -156,6 +156,17 @@ def test_modes(server: Server) -> None:
     assert tagged.markers_asked == {"lang": "German", "length_tokens": len(HELLO[0]["content"])}
 
 
+def test_a_length_brings_its_bucket_where_the_model_knows_both(tmp_path: Path) -> None:
+    with serving(marked_model(tmp_path, markers=("length_bucket", "length_tokens"))) as started:
+        asked = [
+            chat(started, markers=markers).choices[0].message.markers_asked
+            for markers in ({"length_tokens": 400}, {"length_bucket": "long"})
+        ]
+        both = chat(started, markers={"length_tokens": 400, "length_bucket": "long"}).choices[0].message.markers_asked
+    assert asked == [{"length_bucket": "medium", "length_tokens": 400}, {"length_bucket": "long"}]
+    assert both == {"length_bucket": "long", "length_tokens": 400}
+
+
 def test_the_baseline_beside_it(server: Server) -> None:
     message = chat(server, model="baseline").choices[0].message
     assert (message.markers, message.markers_asked, message.reasoning_content) == ({}, None, None)
