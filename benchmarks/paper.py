@@ -22,7 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks import lengths
-from benchmarks.pooled import OPEN, Key, pooled, seeds_together
+from benchmarks.pooled import ADDED, OPEN, Key, pooled, seeds_together
 from tailmark.evaluate.scores import MEASURES, Measure
 from tailmark.layout import ARMS
 from tailmark.statistics import share_interval
@@ -74,6 +74,10 @@ CLAIMS = (
     Claim("language confusion: answers whose lines all pass", _LANGUAGE, "line", "absent"),
     Claim("language confusion: answers whose lines all pass", _LANGUAGE, "line", "inferred"),
     Claim("language confusion: answers whose lines all pass", _LANGUAGE, "line", "fixed", paper="68.6 to 79.6 %", theirs=11.0),
+    Claim("language confusion, prompt in the answer's language", _LANGUAGE, "line", "inferred", "monolingual"),
+    Claim("language confusion, prompt in the answer's language", _LANGUAGE, "line", "fixed", "monolingual"),
+    Claim("language confusion, prompt in English", _LANGUAGE, "line", "inferred", "crosslingual"),
+    Claim("language confusion, prompt in English", _LANGUAGE, "line", "fixed", "crosslingual"),
     Claim("held-out rows: in the language asked for", "language", "pass", "inferred"),
     Claim("held-out rows: in the language asked for", "language", "pass", "fixed"),
     Claim("held-out rows: in the marker's language, no words beside it", "language_alone", "pass", "fixed"),
@@ -126,7 +130,7 @@ def _found(root: Path, run: str) -> Evaluation | None:
     files = {arm: read_output(root, branch_of(run), f"reports/train/{arm}/metrics.json") for arm in ARMS}
     trainings = {arm: json.loads(text) for arm, text in files.items() if text is not None}
     examples = read_output(root, branch_of(run), "reports/evaluate/examples.parquet")
-    return _with_shown({**evaluation, "trainings": trainings, "examples": examples})
+    return _with_added({**evaluation, "trainings": trainings, "examples": examples})
 
 
 def _told(examples: bytes | None) -> str:
@@ -196,11 +200,11 @@ def _entry(evaluation: Evaluation, claim: Claim) -> dict[str, Any]:
     return dict(part)
 
 
-def _with_shown(evaluation: Evaluation) -> Evaluation:
-    """With the lifts over prompts that show their language and those that do not, which `tailmark evaluate` does not tell apart."""
+def _with_added(evaluation: Evaluation) -> Evaluation:
+    """With the lifts over slices that `tailmark evaluate` does not tell apart."""
     if evaluation["examples"] is None:
         return evaluation
-    keys = [claim.key for claim in CLAIMS if claim.slice in {"open", "shown"}]
+    keys = [claim.key for claim in CLAIMS if claim.slice in ADDED]
     metrics = deepcopy(evaluation["metrics"])
     for benchmark, scores in pooled([evaluation], keys)["metrics"].items():
         for score, modes in scores.items():

@@ -19,7 +19,10 @@ from tailmark.evaluate.scores import MEASURES, Measure
 from tailmark.statistics import paired_interval
 
 Key = tuple[str, str, str, str]
-"""Benchmark, score, mode and slice (`all`, `head`, `tail`, `open` or `shown`)."""
+"""Benchmark, score, mode and slice (`all`, `head`, `tail`, or one of `ADDED`)."""
+
+ADDED = frozenset({"open", "shown", "monolingual", "crosslingual"})
+"""Slices that `tailmark evaluate` does not have: see `OPEN`; and language confusion's prompts in the answer's language, or in English."""
 
 OPEN = frozenset({"CodeExplanation", "Explanation", "Translation"})
 """Tasks of the bench data whose prompts do not say in which language to answer: only a marker does. Slice `open`, all others `shown`."""
@@ -79,7 +82,8 @@ def _pairs(seed: Rows, benchmark: str, score: str, mode: str, part: str) -> list
 def _parts(row: Mapping[str, Any]) -> tuple[str, ...]:
     labels = json.loads(row["slices"])
     rarity = ("tail" if row["tail"] else "head",) if _MARKER in labels else ()
-    return ("all", "open" if labels.get("task") in OPEN else "shown", *rarity)
+    setting = row["row_id"].split("/")[1:2] if row["benchmark"] == "language_confusion" else ()
+    return ("all", "open" if labels.get("task") in OPEN else "shown", *rarity, *setting)
 
 
 def _lift(found: Sequence[tuple[float, float, str]], measure: Measure) -> dict[str, float]:

@@ -103,6 +103,27 @@ def test_seeds_are_pooled_over_rows_with_texts_that_both_held_out_drawn_together
     assert half["metrics"] == {}, "what one seed alone has is not called both seeds'"
 
 
+def test_language_confusion_is_told_apart_by_the_language_of_its_prompts() -> None:
+    def row(mode: str, part: str, value: float) -> dict[str, Any]:
+        texts = dict.fromkeys(("markers", "written", "given", "reference", "arm", "prompt", "slices"), "{}")
+        of = {"benchmark": "language_confusion", "score": "line", "mode": mode, "row_id": f"language_confusion/{part}/okapi/fr/1"}
+        return {**texts, **of, "group": part, "tail": False, "value": value, "answer": None}
+
+    rows = [row(mode, part, value) for part in ("monolingual", "crosslingual") for mode, value in (("baseline", 0.0), ("fixed", 1.0))]
+    rows[-1]["value"] = 0.0
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), file)
+    of = ("language_confusion", "line", "fixed")
+    keys = [(*of, part) for part in ("all", "monolingual", "crosslingual")]
+    both = seeds_together({name: {**evaluation(0.1), "examples": file.getvalue()} for name in ("a", "a,seed=18")}, keys)["a, 2 seeds"]
+    parts = both["metrics"]["language_confusion"]["line"]["fixed"]
+    assert {part: (item["lift"], item["n"]) for part, item in parts.items()} == {
+        "all": (0.5, 4),
+        "monolingual": (1, 2),
+        "crosslingual": (0, 2),
+    }
+
+
 def test_lengths_that_follow_are_told_from_lengths_that_do_not() -> None:
     def row(benchmark: str, mode: str, asked: int, made: float, written: str = "{}") -> dict[str, Any]:
         of = {"benchmark": benchmark, "mode": mode, "row_id": str(asked), "group": str(asked), "tail": False, "value": made}
