@@ -32,7 +32,7 @@ _TAKEN_ALONG = ("GLOO_", "NCCL_", "HF_")
 _SECRET = re.compile("TOKEN|KEY|SECRET|PASSWORD", re.IGNORECASE)
 _KEEP_MEMORY = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=268435456"
 """On a CPU, what glibc hands out is kept and used again. By default each large tensor goes back to the system and the next one comes as
-fresh, zeroed pages, which takes a fifth of a step (docs/results.md)."""
+fresh, zeroed pages, which takes a fifth of a step (docs/measurements.md)."""
 
 
 def run_ranks(job: Job, on_event: Callable[[Event], None]) -> None:
