@@ -20,7 +20,7 @@ from tailmark.config import load_config
 from tailmark.console import say
 from tailmark.errors import ConfigError, StageFailed
 from tailmark.layout import Layout
-from tailmark.profiles import override, use_profile
+from tailmark.profiles import keep_known, known_options, override, use_profile
 from tailmark.tracking import PARENT_VARIABLE
 from tasks import git
 from tasks.graph import cache_folder, dvc_settings
@@ -199,9 +199,12 @@ def _set_options(root: Path, request: Request, name: str) -> str:
 
     Returns that commit.
     """
+    known = known_options(root)
     if request.profile != AS_COMMITTED:
         use_profile(root, request.profile)
     override(root, request.overrides)
+    if known is not None:  # the revision's code may be older than this one
+        keep_known(root, known | {name for name, _, _ in (text.partition("=") for text in request.overrides)})
     load_config(root / "params.yaml")
     git.commit_all(root, f"Options of {name}\n\n" + "\n".join([f"profile: {request.profile}", *request.overrides]))
     return git.resolve(root, "HEAD")

@@ -7,7 +7,7 @@ by comparison: the profile's, the default, or neither, which is the user's own.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from tailmark.config import Config, parse_config, read_params
 from tailmark.errors import ConfigError
 from tailmark.files import write_text
 
+_COMPLETE = "# Every option of the pipeline, as `tailmark config use "
 _HEADER = """\
-# Every option of the pipeline, as `tailmark config use {profile}` wrote it. Edit freely: DVC reruns what depends on what you change.
+{complete}{profile}` wrote it. Edit freely: DVC reruns what depends on what you change.
 # `tailmark config show` says where each value comes from; src/tailmark/config/ says what each option means.
 """
 
@@ -91,7 +92,7 @@ def use_profile(root: Path, name: str, *, reset: bool = False) -> list[Option]:
     own = [] if reset or not (root / "params.yaml").is_file() else [item for item in resolved_options(root) if item.origin == "params.yaml"]
     values = _flatten(read_params(path)) | {item.name: item.value for item in own}
     config = parse_config(_unflatten(values | {"profile": name}), path)
-    write_text(root / "params.yaml", _HEADER.format(profile=name) + _yaml(_dump(config)))
+    write_text(root / "params.yaml", _header(name) + _yaml(_dump(config)))
     return own
 
 
@@ -107,7 +108,29 @@ def override(root: Path, assignments: Sequence[str]) -> None:
         _set(values, *_assigned(assignment))
     if assignments:
         config = parse_config(values, path)
-        write_text(path, _HEADER.format(profile=config.profile) + _yaml(_dump(config)))
+        write_text(path, _header(config.profile) + _yaml(_dump(config)))
+
+
+def known_options(root: Path) -> frozenset[str] | None:
+    """The options that the code knew which wrote `params.yaml`; None where a hand wrote it, which may have left some out."""
+    path = root / "params.yaml"
+    if not path.is_file() or not path.read_text(encoding="utf-8").startswith(_COMPLETE):
+        return None
+    return frozenset(_flatten(read_params(path)))
+
+
+def keep_known(root: Path, known: Collection[str]) -> None:
+    """Take out of `params.yaml` what is not `known` and has its default: an earlier revision's code would refuse an option that is new."""
+    path = root / "params.yaml"
+    values, defaults = _flatten(read_params(path)), _flatten(_dump(Config()))
+    new = {name for name in values.keys() - known if name in defaults and values[name] == defaults[name]}
+    if new:
+        kept = {name: value for name, value in values.items() if name not in new}
+        write_text(path, _header(kept["profile"]) + _yaml(_unflatten(kept)))
+
+
+def _header(profile: str) -> str:
+    return _HEADER.format(complete=_COMPLETE, profile=profile)
 
 
 def _set(tree: dict[str, Any], name: str, value: Any) -> None:

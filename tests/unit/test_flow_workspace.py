@@ -138,6 +138,28 @@ def test_credentials_are_not_committed_though_git_would_take_them(home: Path) ->
         assert not [name for name in names if name.startswith(".tailmark") or name == ".dvc/config.local"]
 
 
+@pytest.mark.parametrize(
+    ("header", "overrides", "told"),
+    [
+        (True, ["seed=5"], False),
+        (True, ["train.end_loss_weight=1.0"], True),
+        (True, ["train.end_loss_weight=2.0"], True),
+        (False, ["seed=5"], True),
+    ],
+)
+def test_code_older_than_an_option_is_not_told_of_it_unless_it_is_asked_for(
+    home: Path, header: bool, overrides: list[str], told: bool
+) -> None:
+    lines = (home / "params.yaml").read_text().splitlines()
+    older = [line for line in lines if "end_loss_weight" not in line and (header or not line.startswith("#"))]
+    assert len(older) < len(lines)
+    (home / "params.yaml").write_text("\n".join(older) + "\n")
+    git(home, "commit", "-q", "-a", "-m", "as an earlier version wrote it")
+    with worktree(request(home, overrides=tuple(overrides), profile="tiny"), "older") as place:
+        assert ("end_loss_weight" in (place.root / "params.yaml").read_text()) == told
+        assert load_config(place.root / "params.yaml").profile == "tiny"
+
+
 @pytest.mark.parametrize("asked", [{"overrides": ["sed=5"]}, {"profile": "no-such"}, {"overrides": ["prepare.epochs=0"]}])
 def test_what_cannot_be_asked_for_leaves_nothing(home: Path, asked: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match="fix:"), worktree(request(home, **asked), "run-1"):
