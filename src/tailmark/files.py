@@ -154,6 +154,17 @@ def _sweep(path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def clear_folder(folder: Path) -> None:
+    """Clear up unfinished files that processes that were killed left in a folder where every file is written once.
+
+    Elsewhere the next one to write a file clears up beside it; here nobody writes one of the same name again.
+    """
+    for file in folder.glob(".*.tmp"):
+        owner = file.name.split(".")[-2]
+        if owner.isdigit() and not alive(int(owner)):
+            file.unlink(missing_ok=True)
+
+
 def _leftovers(path: Path, suffix: str) -> list[Path]:
     """What ended processes, or one that had this process's id before, left beside `path`."""
     prefix = f".{path.name}."

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from tailmark.config import Config
-from tailmark.files import write_json
+from tailmark.files import clear_folder, write_json
 from tailmark.layout import Arm, Layout
 from tailmark.taxonomy import load_taxonomy
 
@@ -36,6 +36,7 @@ def record_start(stage: str, config: Config, layout: Layout, arm: Arm | None = N
     """
     name = f"{stage}-{arm}" if arm else stage
     path = layout.state / "provenance" / name / f"{_STARTED:%Y%m%dT%H%M%SZ}-{os.getpid()}.json"
+    clear_folder(path.parent)
     write_json(path, describe(stage, config, layout, arm))
     return path
 

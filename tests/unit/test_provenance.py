@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -38,6 +39,21 @@ def test_record_holds_what_is_needed_to_run_it_again(root: Path) -> None:
     assert len(record["taxonomy"]) == 64
     assert record["hardware"]["cores"] >= 1
     assert record["code"] == {"commit": None, "dirty": None}
+
+
+def test_the_half_record_of_a_killed_run_is_cleared_up(root: Path) -> None:
+    folder = provenance.record_start("train", config(), Layout(root), "marked").parent
+    (whole,) = folder.iterdir()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    killed, at_work = (
+        folder / f".20260101T000000Z-{ended.pid}.json.{ended.pid}.tmp",
+        folder / f".20260101T000000Z-1.json.{os.getppid()}.tmp",
+    )
+    killed.write_text("{")
+    at_work.write_text("{")
+    provenance.record_start("train", config(), Layout(root), "marked")
+    assert set(folder.iterdir()) == {whole, at_work}
 
 
 def test_commit_and_dirty(root: Path) -> None:
