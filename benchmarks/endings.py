@@ -12,26 +12,20 @@ that obeys to the sentence. `asked` has the probabilities by the length asked fo
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 
 import torch
 
+from benchmarks.probe import run
 from tailmark.chat import end_of_turn, render_list, render_prompt, token_ids
-from tailmark.config import load_config
 from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.sample import Row
-from tailmark.evaluate.stage import load_bench
 from tailmark.generate.loading import LoadedModel
-from tailmark.layout import Layout
 from tailmark.logits import head_logits
 from tailmark.measure.lengths import BUCKET, measure_lengths, with_bucket
-from tailmark.provenance import code_version, hardware
 from tailmark.statistics import paired_interval
 from tailmark.taxonomy import escape
 
@@ -106,22 +100,11 @@ def summary(found: Sequence[Place]) -> dict[str, object]:
     return {**{key: round(getattr(lift, key), 4) for key in ("mean", "low", "high")}, "places": len(found), "asked": asked_cells}
 
 
-def measured(bench: Bench, count: int) -> dict[str, object]:
+def measured(bench: Bench, count: int) -> Iterator[dict[str, object]]:
     """The summary of so many held-out rows."""
     rows = bench.draw([row for row in bench.heldout.rows if MARKER in row.markers], count, "endings")
-    return summary(list(places(bench.marked, rows)))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=120, help="held-out rows, balanced over head and tail where there are more")
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    print(json.dumps({"hardware": hardware(), "code": code_version(Path(__file__).parent)}))
-    layout = Layout(Path.cwd())
-    print(json.dumps(measured(load_bench(load_config(layout.root / "params.yaml"), layout), given.rows)))
+    yield summary(list(places(bench.marked, rows)))
 
 
 if __name__ == "__main__":
-    main()
+    run(measured, __doc__, rows=120)

@@ -9,22 +9,14 @@ and those whose prompts do not (`benchmarks.pooled.OPEN`).
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator, Sequence
 from itertools import compress
-from pathlib import Path
-
-import torch
 
 from benchmarks.pooled import OPEN
-from tailmark.config import load_config
+from benchmarks.probe import run
 from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.likelihood import Scored, answer_nll
 from tailmark.evaluate.sample import Row
-from tailmark.evaluate.stage import load_bench
-from tailmark.layout import Layout
-from tailmark.provenance import code_version, hardware
 from tailmark.statistics import paired_interval
 
 
@@ -33,8 +25,9 @@ def lists(names: Sequence[str]) -> dict[str, frozenset[str]]:
     return {"none": frozenset(), **{f"{name} alone": frozenset({name}) for name in names}, "all": frozenset(names)}
 
 
-def lifts(bench: Bench, rows: Sequence[Row]) -> Iterator[dict[str, object]]:
-    """For every kind of list and part of the rows the lift over the baseline, with its interval."""
+def lifts(bench: Bench, count: int) -> Iterator[dict[str, object]]:
+    """For every kind of list and part of so many held-out rows the lift over the baseline, with its interval."""
+    rows = bench.draw(bench.heldout.rows, count, "likelihood")
     size, writes = bench.config.evaluate.batch_size, bench.marked.info.placement == "both"
     shown = [row.labels.get("task") not in OPEN for row in rows]
     parts = {"all": [True] * len(rows), "open": [not value for value in shown], "shown": shown}
@@ -53,18 +46,5 @@ def _item(row: Row, names: frozenset[str], *, writes: bool) -> Scored:
     return Scored(row.messages, row.completion, given or None, row.markers if writes else None)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=280, help="held-out rows, balanced over head and tail where there are more")
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    print(json.dumps({"hardware": hardware(), "code": code_version(Path(__file__).parent)}))
-    layout = Layout(Path.cwd())
-    bench = load_bench(load_config(layout.root / "params.yaml"), layout)
-    for line in lifts(bench, bench.draw(bench.heldout.rows, given.rows, "likelihood")):
-        print(json.dumps(line), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(lifts, __doc__, rows=280)

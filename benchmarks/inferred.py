@@ -9,28 +9,21 @@ each categorical marker (95 % interval over source texts) and how many prompts g
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import torch
-
-from tailmark.config import load_config
+from benchmarks.probe import run
 from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.sample import Row
-from tailmark.evaluate.stage import load_bench
 from tailmark.generate.decode import Answer, generate
 from tailmark.generate.request import Listing, Request
-from tailmark.layout import Layout
-from tailmark.provenance import code_version, hardware
 from tailmark.statistics import share_interval
 
 LISTINGS: tuple[Listing, ...] = ("free", "constrained")
 
 
-def compared(bench: Bench, rows: Sequence[Row]) -> Iterator[dict[str, object]]:
-    """A line for each way of writing lists and each categorical marker."""
+def compared(bench: Bench, count: int) -> Iterator[dict[str, object]]:
+    """A line for each way of writing lists and each categorical marker, over so many held-out rows."""
+    rows = bench.draw(bench.heldout.rows, count, "likelihood")
     for listing in LISTINGS:
         requests, size = [Request(row.messages, listing=listing) for row in rows], bench.config.evaluate.batch_size
         answers = generate(bench.marked, requests, max_new_tokens=1, batch_size=size, list_only=True, what=f"{listing} lists")
@@ -49,18 +42,5 @@ def rates(rows: Sequence[Row], answers: Sequence[Answer]) -> Iterator[dict[str, 
         yield {"marker": name, "right_percent": found, "n": share.n, "prompts_without_list": missing}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=280, help="held-out rows, balanced over head and tail where there are more")
-    parser.add_argument("--threads", type=int, default=2)
-    given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    print(json.dumps({"hardware": hardware(), "code": code_version(Path(__file__).parent)}))
-    layout = Layout(Path.cwd())
-    bench = load_bench(load_config(layout.root / "params.yaml"), layout)
-    for line in compared(bench, bench.draw(bench.heldout.rows, given.rows, "likelihood")):
-        print(json.dumps(line), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(compared, __doc__, rows=280)
