@@ -15,7 +15,7 @@ CONCURRENCY ?= 1
 MINUTES ?= 60
 REV ?= HEAD
 TEST_JOBS ?= 2
-SWEEPS ?= sweeps/paper.yaml sweeps/paper-ablation.yaml sweeps/paper-dropouts.yaml
+SWEEPS ?= sweeps/paper.yaml sweeps/paper-ablation.yaml sweeps/paper-dropouts.yaml sweeps/paper-confusion.yaml
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test slow engines soak chaos suite experiment lint types docs reference check mlflow plots prefect secrets server deploy backup restore infra-check constraints clean
@@ -66,7 +66,8 @@ experiment: .venv/installed  ## the paper's experiment on ../shared/data (docs/r
 	@export OMP_NUM_THREADS=$$(( $$(nproc) / ($(JOBS) * $(CONCURRENCY)) ? $$(nproc) / ($(JOBS) * $(CONCURRENCY)) : 1 )); \
 	  for file in $(SWEEPS); do \
 	    python -m flows.sweep $$file --profile bench --revision $(REV) --jobs $(JOBS) --concurrency $(CONCURRENCY) || code=$$?; done; \
-	  python -m benchmarks.paper $(SWEEPS) --revision $(REV) --out .tailmark/experiment && exit $${code:-0}
+	  python -m benchmarks.paper $(SWEEPS) --revision $(REV) --out .tailmark/experiment && \
+	  python -m benchmarks.probes $(SWEEPS) --revision $(REV) --out .tailmark/experiment && exit $${code:-0}
 
 lint: .venv/installed  ## style and layers
 	@ruff check .

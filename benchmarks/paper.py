@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from benchmarks import lengths
+from benchmarks import confusion, lengths
 from benchmarks.pooled import ADDED, OPEN, Key, pooled, seeds_together
 from tailmark.evaluate.scores import MEASURES, Measure
 from tailmark.layout import ARMS
@@ -112,6 +112,7 @@ INFERRED = {
 }
 """The paper's accuracy of inferred markers, in per cent, by dropout."""
 
+_SWEEPS = ("paper", "paper-ablation", "paper-dropouts", "paper-confusion")
 _MARKERS = ("domain", "task", "format", "lang")
 
 
@@ -184,6 +185,11 @@ def inference_table(evaluations: Evaluations) -> Iterator[str]:
 def length_table(evaluations: Evaluations) -> Iterator[str]:
     """How far answers follow the number of tokens asked for; see `benchmarks.lengths`."""
     return lengths.lines({name: lengths.cells(item["examples"]) for name, item in evaluations.items()})
+
+
+def confusion_table(evaluations: Evaluations) -> Iterator[str]:
+    """English prompts that ask for another language; see `benchmarks.confusion`."""
+    return confusion.lines({name: item["examples"] for name, item in evaluations.items()})
 
 
 def _right(evaluation: Evaluation, marker: str, paper: float | None) -> str:
@@ -275,7 +281,8 @@ def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
             every = {**evaluations, **seeds_together(evaluations, [claim.key for claim in CLAIMS])}
             yield "\n".join(training_table(evaluations))
             yield "\n".join(lift_table(every))
-            yield from ("\n".join(table(evaluations)) for table in (inference_table, length_table))
+            tables = [list(table(evaluations)) for table in (inference_table, confusion_table, length_table)]
+            yield from ("\n".join(lines) for lines in tables if len(lines) > 2)
         if evaluations and given.out:
             plot(every, given.out / f"{name}.svg")
 
@@ -283,7 +290,7 @@ def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
 def main() -> None:
     """Print the tables; with `--out` keep them, with the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", default=["sweeps/paper.yaml", "sweeps/paper-ablation.yaml", "sweeps/paper-dropouts.yaml"])
+    parser.add_argument("files", nargs="*", default=[f"sweeps/{name}.yaml" for name in _SWEEPS])
     parser.add_argument("--revision", default="HEAD", help="what the sweeps ran from")
     parser.add_argument("--profile", default="bench")
     parser.add_argument("--out", type=Path, help="a folder for tables.md and the pictures")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from tailmark.config import load_config
 from tailmark.evaluate.benchmarks import Bench
-from tailmark.evaluate.stage import load_bench
+from tailmark.evaluate.stage import load_bench, place_of_answers
+from tailmark.files import write_text
 from tailmark.layout import Layout
 from tailmark.provenance import code_version, hardware
 
@@ -20,7 +20,7 @@ Lines = Callable[[Bench, int], Iterable[dict[str, object]]]
 
 
 def run(lines: Lines, about: str | None, rows: int) -> None:
-    """Run a probe of the checkout, or the member's worktree, that is the current folder.
+    """Run a probe of the checkout, or the member's worktree, that is the current folder. Answers of one that was killed are not made again.
 
     Args:
         about: what `--help` says.
@@ -28,10 +28,15 @@ def run(lines: Lines, about: str | None, rows: int) -> None:
     """
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=rows, help="held-out rows, balanced over head and tail where there are more")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="a file for the lines, written when all of them are there")
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    print(json.dumps({"hardware": hardware(), "code": code_version(Path(__file__).parent)}))
     layout = Layout(Path.cwd())
-    for line in lines(load_bench(load_config(layout.root / "params.yaml"), layout), given.rows):
-        print(json.dumps(line), flush=True)
+    bench = load_bench(load_config(layout.root / "params.yaml"), layout)
+    answers = place_of_answers(bench, layout)
+    kept = []
+    for line in ({"hardware": hardware(), "code": code_version(Path(__file__).parent)}, *lines(replace(bench, kept=answers), given.rows)):
+        kept.append(json.dumps(line))
+        print(kept[-1], flush=True)
+    if given.out:
+        write_text(given.out, "\n".join(kept) + "\n")
+    answers.unlink(missing_ok=True)

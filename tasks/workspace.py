@@ -141,6 +141,29 @@ def _in_worktree(request: Request, name: str, home: Path, root: Path, start: str
         _leave(home, root, branch, empty)
 
 
+@contextmanager
+def result(home: Path, revision: str) -> Iterator[Path]:
+    """What a run made, as files to read: a worktree of its branch with data and models from the cache, removed when the block ends.
+
+    Raises:
+        ConfigError: there is no such revision.
+        StageFailed: another process reads it there.
+    """
+    home, commit = home.resolve(), git.resolve(home, revision)
+    root = _place(home, f"result-{commit[:12]}")
+    with _only_run(root.parent, root):
+        _take_away(home, root)
+        git.git(home, "worktree", "add", "--quiet", "--detach", str(root), commit)
+        try:
+            _share(home, root)
+            _link_neighbours(home, root)
+            _bring_data(root)
+            yield root
+        finally:
+            shutil.rmtree(root.parent, ignore_errors=True)
+            git.git(home, "worktree", "prune")
+
+
 def _take_away(home: Path, root: Path) -> None:
     """Remove a worktree and the links beside it, but not the lock that stands there too."""
     shutil.rmtree(root, ignore_errors=True)

@@ -25,7 +25,7 @@ from tasks.datachange import Change
 from tasks.git import changes, has_branch
 from tasks.parameters import Request
 from tasks.stored import folder_files, read_output
-from tasks.workspace import checkout, start_commit, worktree
+from tasks.workspace import checkout, result, start_commit, worktree
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -254,6 +254,27 @@ def test_outputs_are_read_by_branch(home: Path) -> None:
     assert files["x"].read_text() == "1\n"
     files["x"].unlink()
     assert folder_files(home, "main", "d") is None, "a part of it is gone"
+
+
+def test_what_a_run_made_can_be_read_as_files_and_is_taken_away_again(home: Path) -> None:
+    (home.parent / "shared").mkdir()
+    with worktree(request(home, overrides=("seed=3",)), "run") as place:
+        (place.root / "dvc.yaml").write_text("stages:\n  a:\n    cmd: mkdir d && echo 1 > d/x\n    outs: [d]\n")
+        subprocess.run([sys.executable, "-m", "dvc", "repro", "-q"], cwd=place.root, check=True)
+    with result(home, "tailmark/run") as root:
+        assert (root / "d" / "x").read_text() == "1\n"
+        assert load_config(root / "params.yaml").seed == 3
+        assert git(root, "status", "--porcelain") == ""
+        with pytest.raises(StageFailed, match=f"process {os.getpid()}"), result(home, "tailmark/run"):
+            pass
+        assert root.exists(), "who found it taken has not taken it away"
+    assert not root.exists()
+    assert len(git(home, "worktree", "list").splitlines()) == 1
+    root.mkdir(parents=True)  # what a killed one left
+    with result(home, "tailmark/run") as again:
+        assert (again / "d" / "x").exists()
+    with pytest.raises(ConfigError, match="no revision 'tailmark/other'"), result(home, "tailmark/other"):
+        pass
 
 
 def test_how_far_data_may_move() -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import lengths
-from benchmarks.paper import CLAIMS, _told, inference_table, length_table, lift_table, plot, training_table
+from benchmarks.paper import CLAIMS, _told, confusion_table, inference_table, length_table, lift_table, plot, training_table
 from benchmarks.pooled import seeds_together
 from tailmark.evaluate.store import EXAMPLES
 from tasks.sweepfile import read_sweep
@@ -122,6 +122,30 @@ def test_language_confusion_is_told_apart_by_the_language_of_its_prompts() -> No
         "monolingual": (1, 2),
         "crosslingual": (0, 2),
     }
+
+
+def test_a_list_that_names_the_language_is_told_from_an_answer_that_keeps_to_it() -> None:
+    def row(mode: str, number: int, value: float, written: str, part: str = "crosslingual") -> dict[str, Any]:
+        texts = {
+            **dict.fromkeys(("markers", "given", "reference", "arm", "prompt"), "{}"),
+            "written": written,
+            "slices": '{"lang": "French"}',
+        }
+        of = {"benchmark": "language_confusion", "score": "line", "mode": mode, "row_id": f"language_confusion/{part}/okapi/fr/{number}"}
+        return {**texts, **of, "group": str(number), "tail": False, "value": value, "answer": None}
+
+    french, english = '{"lang": "French", "task": "Rewrite"}', '{"lang": "English"}'
+    rows = [
+        row("baseline", 1, 1.0, "{}"),
+        row("inferred", 1, 1.0, french),
+        row("inferred", 2, 0.0, french),
+        row("inferred", 3, 0.5, english),
+    ]
+    rows += [row("inferred", 4, 0.0, ""), row("inferred", 5, 1.0, french, part="monolingual")]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), file)
+    lines = list(confusion_table({"a": {**evaluation(0.1), "examples": file.getvalue()}, "b": evaluation(0.1)}))
+    assert lines[2:] == ["| a | baseline | 1 | 1 (100 %) |  |  |", "| a | inferred | 4 | 1 (25 %) | 2 | 1 (50 %) |"]
 
 
 def test_lengths_that_follow_are_told_from_lengths_that_do_not() -> None:

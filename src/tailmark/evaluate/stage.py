@@ -54,7 +54,7 @@ def run(config: Config, layout: Layout, tagger: Tagger | None = None) -> None:
     start = time.monotonic()
     with start_run("evaluate", config=config, layout=layout, stage="evaluate") as tracked:
         bench = load_bench(config, layout)
-        keeping = _keeping(bench, layout)
+        keeping = place_of_answers(bench, layout)
         bench = replace(bench, kept=keeping)
         suite = run_suite(bench, layout, tagger)
         scores = [*measure(bench), *suite.scores]
@@ -97,8 +97,8 @@ def load_bench(config: Config, layout: Layout) -> Bench:
     return Bench(config, baseline, marked, heldout)
 
 
-def _keeping(bench: Bench, layout: Layout) -> Path:
-    """Where the answers are kept while an evaluation runs: a name for all that an answer depends on beside its request."""
+def place_of_answers(bench: Bench, layout: Layout) -> Path:
+    """The file that keeps answers while an evaluation runs (`Bench.kept`): a name for all that an answer depends on beside its request."""
     code = [path for package in (chat, generate, taxonomy) for path in sorted(Path(package.__path__[0]).glob("*.py"))]
     sources = [sha256_file(path) for path in code]
     versions = [version(name) for name in ("torch", "transformers")]

@@ -1,0 +1,74 @@
+"""Probes of what sweeps made: which are run of whom, what is kept of them, and what happens where one fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from benchmarks import probes
+from benchmarks.decoding import sampled
+from tailmark.errors import StageFailed
+from tailmark.generate.request import Request, Sampling
+from tasks.sweepfile import Member, read_sweep
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD = {"hardware": {}, "code": {"commit": "0123456789", "dirty": False}}
+MEMBER = Member("one", "sweep-s-one-12345678", "bench", ())
+
+
+def test_every_probe_is_a_module_and_every_member_stands_in_its_sweep() -> None:
+    sweeps = {sweep.name: sweep for sweep in (read_sweep(path) for path in (ROOT / "sweeps").glob("*.yaml"))}
+    for name, asked in probes.PROBES.items():
+        for probe, members in asked.items():
+            assert import_module(f"benchmarks.{probe}").__doc__
+            assert set(members) <= set(sweeps[name].members)
+
+
+def test_a_table_has_a_line_for_each_result_of_each_member() -> None:
+    found = {"a": [HEAD, {"list": "own", "lift": 1.5}], "b": [HEAD, {"list": "none", "lift": -2, "asked": {"10": {"beyond": 0.5}}}]}
+    assert list(probes.table(found)) == [
+        "| member | list | lift | asked |",
+        "|---|---|---|---|",
+        "| a | own | 1.5 |  |",
+        "| b | none | -2 | 10: beyond: 0.5 |",
+    ]
+
+
+def test_what_is_kept_is_not_made_again(tmp_path: Path) -> None:
+    (tmp_path / "probes").mkdir()
+    (tmp_path / "probes" / f"given-{MEMBER.run}.jsonl").write_text(f'{json.dumps(HEAD)}\n{{"lift": 1}}\n')
+    assert probes.asked(tmp_path, "given", MEMBER, tmp_path) == [HEAD, {"lift": 1}]
+
+
+def test_a_probe_that_fails_says_so_and_leaves_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def git(*arguments: str) -> str:
+        author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+        return subprocess.run(["git", *author, *arguments], cwd=root, check=True, capture_output=True, text=True).stdout
+
+    root = tmp_path / "home"
+    root.mkdir()
+    git("init", "-q")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=root, check=True)
+    shutil.copy(ROOT / "params" / "tiny.yaml", root / "params.yaml")
+    for package in ("benchmarks", "src"):
+        (root / package).symlink_to(ROOT / package)
+    git("add", "-A")
+    git("commit", "-q", "-m", "start")
+    git("branch", f"tailmark/{MEMBER.run}")
+    with pytest.raises(StageFailed, match="probe 'given' failed"):
+        probes.asked(root, "given", MEMBER, tmp_path / "out")
+    assert "models/baseline" in "".join(capfd.readouterr())
+    assert list((tmp_path / "out" / "probes").iterdir()) == []
+    assert len(git("worktree", "list").splitlines()) == 1
+
+
+def test_each_prompt_is_drawn_with_a_seed_of_its_own() -> None:
+    one, other = Request((), {"lang": "French"}), Request(())
+    drawn = [Request((), {"lang": "French"}, sampling=Sampling(0.7, 0.95, 18000)), Request((), sampling=Sampling(0.7, 0.95, 18001))]
+    assert sampled([one, other], 18000) == drawn
