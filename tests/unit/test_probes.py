@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import probes
+from benchmarks import probes, quality
 from benchmarks.decoding import sampled
 from tailmark.errors import StageFailed
 from tailmark.generate.request import Request, Sampling
@@ -72,3 +72,16 @@ def test_each_prompt_is_drawn_with_a_seed_of_its_own() -> None:
     one, other = Request((), {"lang": "French"}), Request(())
     drawn = [Request((), {"lang": "French"}, sampling=Sampling(0.7, 0.95, 18000)), Request((), sampling=Sampling(0.7, 0.95, 18001))]
     assert sampled([one, other], 18000) == drawn
+
+
+def test_a_quality_that_is_heard_is_told_from_one_that_is_not() -> None:
+    rising = {
+        "baseline": [0.0, 1.0, None],
+        "reference": [2.0, 2.0, 2.0],
+        **{bucket: [-float(bucket)] * 3 for bucket in ("4", "3", "2", "1")},
+    }
+    found = quality.summary(rising, ["a", "b", "c"])
+    assert (found["spearman"], found["verdict"], found["n"]) == (1, "rises", 2), "a prompt without a score somewhere does not count"
+    assert (found["baseline"], found["reference"]) == (0.5, 2)
+    flat = quality.summary({**rising, **{bucket: [1.0, 1.0, 1.0] for bucket in ("4", "3", "2", "1")}}, ["a", "b", "c"])
+    assert (flat["spearman"], flat["verdict"]) == (0, "unclear")
