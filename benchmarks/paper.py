@@ -114,6 +114,7 @@ INFERRED = {
 
 _SWEEPS = ("paper", "paper-ablation", "paper-dropouts", "paper-confusion")
 _MARKERS = ("domain", "task", "format", "lang")
+_RARE = ("domain", "task", "lang")
 
 
 def found(root: Path, file: str, revision: str, profile: str) -> tuple[Evaluations, list[str]]:
@@ -185,6 +186,23 @@ def inference_table(evaluations: Evaluations) -> Iterator[str]:
 def length_table(evaluations: Evaluations) -> Iterator[str]:
     """How far answers follow the number of tokens asked for; see `benchmarks.lengths`."""
     return lengths.lines({name: lengths.cells(item["examples"]) for name, item in evaluations.items()})
+
+
+def rarity_table(evaluations: Evaluations) -> Iterator[str]:
+    """How much more likely answers become for every tenfold fewer training rows of their marker's value, in nats per token."""
+    yield f"| member | mode | {' | '.join(_RARE)} |"
+    yield "|---" * (len(_RARE) + 2) + "|"
+    for name, item in evaluations.items():
+        for mode, parts in item["metrics"].get("likelihood", {}).get("nll", {}).items():
+            if mode in {"inferred", "fixed"} and "rarity" in parts:
+                yield f"| {name} | {mode} | {' | '.join(_slope(parts['rarity'].get(marker)) for marker in _RARE)} |"
+
+
+def _slope(entry: Mapping[str, float] | None) -> str:
+    if entry is None:
+        return ""
+    text = f"{entry['difference']:+.3f} ({entry['low']:.3f} to {entry['high']:.3f})"
+    return f"{f'**{text}**' if entry['low'] > 0 or entry['high'] < 0 else text}; n {entry['n']:.0f}"
 
 
 def confusion_table(evaluations: Evaluations) -> Iterator[str]:
@@ -281,7 +299,7 @@ def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
             every = {**evaluations, **seeds_together(evaluations, [claim.key for claim in CLAIMS])}
             yield "\n".join(training_table(evaluations))
             yield "\n".join(lift_table(every))
-            tables = [list(table(evaluations)) for table in (inference_table, confusion_table, length_table)]
+            tables = [list(table(evaluations)) for table in (inference_table, rarity_table, confusion_table, length_table)]
             yield from ("\n".join(lines) for lines in tables if len(lines) > 2)
         if evaluations and given.out:
             plot(every, given.out / f"{name}.svg")

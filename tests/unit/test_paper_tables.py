@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import lengths
-from benchmarks.paper import CLAIMS, _told, confusion_table, inference_table, length_table, lift_table, plot, training_table
+from benchmarks.paper import CLAIMS, _told, confusion_table, inference_table, length_table, lift_table, plot, rarity_table, training_table
 from benchmarks.pooled import seeds_together
 from tailmark.evaluate.store import EXAMPLES
 from tasks.sweepfile import read_sweep
@@ -55,6 +55,13 @@ def test_markers_stand_beside_chance_and_the_paper() -> None:
     line = list(inference_table({"0_50": evaluation(0.1)}))[-1]
     assert line.startswith("| 0_50 | **75.0** (50 to 90; chance 25, paper 3.3; n 20) |")
     assert list(training_table({"a": evaluation(0.1)}))[-1] == "| a | baseline | 3 | 1,000 | 10 | 5 | 3.000, 2.000 |"
+
+
+def test_a_gain_that_grows_with_rarity_is_bold_where_its_interval_leaves_zero_out() -> None:
+    one = evaluation(0.1)
+    slope = {"difference": 0.1, "low": 0.05, "high": 0.2, "n": 20}
+    one["metrics"]["likelihood"]["nll"]["fixed"]["rarity"] = {"domain": slope, "task": {**slope, "low": -0.1}}
+    assert list(rarity_table({"a": one}))[2:] == ["| a | fixed | **+0.100 (0.050 to 0.200)**; n 20 | +0.100 (-0.100 to 0.200); n 20 |  |"]
 
 
 def test_a_language_counts_where_the_prompt_shows_it() -> None:
