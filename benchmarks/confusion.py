@@ -7,43 +7,49 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow.parquet as pq
 
 _COLUMNS = ("benchmark", "mode", "score", "row_id", "value", "slices", "written")
-_MODES = ("baseline", "absent", "inferred", "fixed")
+_MODES = ("absent", "inferred", "fixed")
+
+Row = Mapping[str, object]
+Pair = tuple[Row, Row]
+"""Of one prompt the baseline's row and the marked model's."""
 
 
 def lines(members: Mapping[str, bytes | None]) -> Iterator[str]:
     """The table, without those members whose evaluation did not ask; `members`: their examples.parquet."""
-    yield "| member | mode | prompts | answers whose lines all pass | lists that name the language | answers after these that pass |"
+    yield "| member | mode | prompts | all lines pass: baseline, marked | of them, where the list names the language | baseline, marked |"
     yield "|---" * 6 + "|"
     for name, examples in members.items():
         yield from (f"| {name} | {line} |" for line in cells(examples))
 
 
 def cells(examples: bytes | None) -> list[str]:
-    """A member's lines, one a mode."""
+    """A member's lines, one a mode; a prompt counts where the answers of both arms do."""
     if examples is None:
         return []
     asked = [("benchmark", "=", "language_confusion"), ("score", "=", "line")]
     rows = pq.read_table(io.BytesIO(examples), columns=list(_COLUMNS), filters=asked).to_pylist()
-    crossed = [row for row in rows if "/crosslingual/" in row["row_id"]]
-    by_mode = {mode: [row for row in crossed if row["mode"] == mode] for mode in _MODES}
-    return [_cells(mode, of) for mode, of in by_mode.items() if of]
+    by_mode: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if "/crosslingual/" in row["row_id"]:
+            by_mode.setdefault(row["mode"], {})[row["row_id"]] = row
+    before = by_mode.get("baseline", {})
+    pairs = {mode: [(before[name], row) for name, row in by_mode.get(mode, {}).items() if name in before] for mode in _MODES}
+    return [_cells(mode, of) for mode, of in pairs.items() if of]
 
 
-def _cells(mode: str, rows: list[dict[str, object]]) -> str:
-    named = [row for row in rows if _language(row["written"]) == _language(row["slices"])]
-    shown = f"{len(named)} | {_passed(named)}" if mode in {"inferred", "fixed"} else " | "
-    return f"{mode} | {len(rows)} | {_passed(rows)} | {shown}"
+def _cells(mode: str, pairs: Sequence[Pair]) -> str:
+    named = [pair for pair in pairs if _language(pair[1]["written"]) == _language(pair[1]["slices"])]
+    return f"{mode} | {len(pairs)} | {_passed(pairs)} | {len(named)} | {_passed(named)}"
 
 
 def _language(markers: object) -> object:
     return json.loads(str(markers or "{}")).get("lang")
 
 
-def _passed(rows: list[dict[str, object]]) -> str:
-    passed = sum(row["value"] == 1 for row in rows)
-    return f"{passed} ({100 * passed / len(rows):.0f} %)" if rows else "0"
+def _passed(pairs: Sequence[Pair]) -> str:
+    return ", ".join(f"{100 * sum(pair[arm]['value'] == 1 for pair in pairs) / len(pairs):.0f} %" for arm in (0, 1)) if pairs else ""

@@ -25,12 +25,12 @@ from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.sample import Row
 from tailmark.generate.loading import LoadedModel
 from tailmark.logits import head_logits
-from tailmark.measure.lengths import BUCKET, measure_lengths, with_bucket
+from tailmark.measure.lengths import measure_lengths, with_bucket
 from tailmark.statistics import paired_interval
 from tailmark.taxonomy import escape
 
 ASKED = (10, 20, 40, 80, 160)
-MARKER = "length_tokens"
+MARKER, LENGTHS = "length_tokens", "length_"
 PARTS = ((0.5, "under half"), (0.8, "to 80 %"), (1.25, "to 125 %"), (float("inf"), "beyond"))
 
 
@@ -75,8 +75,8 @@ def _sentence_ends(loaded: LoadedModel, answer: Sequence[int], lang: str | None)
 
 @torch.inference_mode()
 def _ends(loaded: LoadedModel, row: Row, answer: Sequence[int], asked: int) -> list[float]:
-    """After every token of the answer, how likely its end is; the list holds the row's other markers too."""
-    others = {name: value for name, value in row.markers.items() if name not in {MARKER, BUCKET}}
+    """After every token of the answer, how likely its end is; the list holds the row's other markers too, but none that says a length."""
+    others = {name: value for name, value in row.markers.items() if not name.startswith(LENGTHS)}
     markers = with_bucket(others | {MARKER: asked}, loaded.taxonomy, loaded.info.markers)
     text = render_prompt(loaded.tokenizer, row.messages, markers) + render_list(markers if loaded.writes_lists else None, loaded.info.form)
     prompt = token_ids(loaded.tokenizer, [text])[0]

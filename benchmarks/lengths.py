@@ -23,7 +23,6 @@ _COLUMNS = ("benchmark", "mode", "score", "value", "markers", "given", "written"
 _ASKED = (
     ("length", "baseline", "words"),
     ("length", "inferred", "words, and the model's own list"),
-    ("length", "fixed", "words and the marker"),
     ("length_alone", "baseline", "nothing"),
     ("length_alone", "fixed", "the marker"),
 )

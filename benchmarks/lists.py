@@ -2,10 +2,10 @@
 
     python -m benchmarks.lists --rows 200    # in a checkout, or a member's worktree, with both trained arms
 
-The prompts of the benchmark `heldout_prompts` are answered with the model's own list, with the right markers given in the prompt, with a
-list that may not hold the length, with one that holds the right length (and else what the model likes), and without a list. Each answer
-meets the baseline's before the offline judge (likeness to the reference, chrF++). Prints wins less 50, in points, with 95 % intervals, over
-all, head and tail.
+The prompts of the benchmark `heldout_prompts` are answered with the model's own list, with the right markers given in the prompt, and
+without a list; and with lists of its own that are held to the taxonomy: any, one that may not hold the length, and one that holds the right
+length (and else what the model likes). Each answer meets the baseline's before the offline judge (likeness to the reference, chrF++).
+Prints wins less 50, in points, with 95 % intervals, over all, head and tail.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ def ways(bench: Bench, rows: Sequence[Row]) -> Mapping[str, Pair]:
     asked = {
         "own list": bare,
         "right markers given": [Request(row.messages, row.markers) for row in rows],
-        "own list without length": [Request(row.messages, listing="constrained", names=others) for row in rows],
-        "own list with the right length": [
+        "own list, held to the taxonomy": [Request(row.messages, listing="constrained") for row in rows],
+        "the same without length": [Request(row.messages, listing="constrained", names=others) for row in rows],
+        "the same with the right length": [
             Request(row.messages, listing="constrained", written={LENGTH: length} if (length := own[row.id]) is not None else {})
             for row in rows
         ],

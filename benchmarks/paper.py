@@ -68,6 +68,8 @@ CLAIMS = (
     Claim("AlpacaEval-LI, limits to 120 words: over it", _LENGTH, "violation", "fixed", paper="36.6 to 1.25 %, all limits", theirs=35.3),
     Claim("AlpacaEval-LI: tokens off the limit, share of it", _LENGTH, "error", "inferred"),
     Claim("AlpacaEval-LI: tokens off the limit, share of it", _LENGTH, "error", "fixed"),
+    Claim("held-out rows: more words than asked for", "length", "violation", "inferred"),
+    Claim("held-out rows: more words than asked for", "length", "violation", "fixed"),
     Claim("held-out rows: tokens off the length asked for", "length", "error", "inferred"),
     Claim("held-out rows: tokens off the length asked for", "length", "error", "fixed"),
     Claim("held-out rows: off the marker's length, no words beside it", "length_alone", "error", "fixed"),
@@ -115,6 +117,14 @@ INFERRED = {
 _SWEEPS = ("paper", "paper-ablation", "paper-dropouts", "paper-confusion")
 _MARKERS = ("domain", "task", "format", "lang")
 _RARE = ("domain", "task", "lang")
+_TAIL = (
+    ("wins", _WIN, "win_reference", "inferred"),
+    ("wins", _WIN, "win_reference", "fixed"),
+    ("likelihood", "likelihood", "nll", "inferred"),
+    ("likelihood", "likelihood", "nll", "fixed"),
+)
+_FEWEST = 12
+"""Fewer rows have no line of their own: what an evaluation was not meant to measure has a few."""
 
 
 def found(root: Path, file: str, revision: str, profile: str) -> tuple[Evaluations, list[str]]:
@@ -188,6 +198,19 @@ def length_table(evaluations: Evaluations) -> Iterator[str]:
     return lengths.lines({name: lengths.cells(item["examples"]) for name, item in evaluations.items()})
 
 
+def tail_table(evaluations: Evaluations) -> Iterator[str]:
+    """How much more the tail gains than the head, in points or nats per token."""
+    yield f"| member | {' | '.join(f'{title}, {mode}' for title, *_, mode in _TAIL)} |"
+    yield "|---" * (len(_TAIL) + 1) + "|"
+    for name, item in evaluations.items():
+        cells = []
+        for _, benchmark, score, mode in _TAIL:
+            parts = item["metrics"].get(benchmark, {}).get(score, {}).get(mode, {})
+            cells.append(_slope(parts.get("tail_minus_head"), *((100, 1) if benchmark == _WIN else (1, 3))))
+        if any(cells):
+            yield f"| {name} | {' | '.join(cells)} |"
+
+
 def rarity_table(evaluations: Evaluations) -> Iterator[str]:
     """How much more likely answers become for every tenfold fewer training rows of their marker's value, in nats per token."""
     yield f"| member | mode | {' | '.join(_RARE)} |"
@@ -198,10 +221,11 @@ def rarity_table(evaluations: Evaluations) -> Iterator[str]:
                 yield f"| {name} | {mode} | {' | '.join(_slope(parts['rarity'].get(marker)) for marker in _RARE)} |"
 
 
-def _slope(entry: Mapping[str, float] | None) -> str:
+def _slope(entry: Mapping[str, float] | None, factor: int = 1, digits: int = 3) -> str:
     if entry is None:
         return ""
-    text = f"{entry['difference']:+.3f} ({entry['low']:.3f} to {entry['high']:.3f})"
+    difference, low, high = (factor * entry[key] for key in ("difference", "low", "high"))
+    text = f"{difference:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
     return f"{f'**{text}**' if entry['low'] > 0 or entry['high'] < 0 else text}; n {entry['n']:.0f}"
 
 
@@ -244,7 +268,7 @@ def _is_share(evaluation: Evaluation, claim: Claim) -> bool:
 
 def _cell(evaluation: Evaluation, claim: Claim) -> str:
     entry = _entry(evaluation, claim)
-    if not entry:
+    if not entry or entry["n"] < _FEWEST:
         return ""
     factor, digits = (100, 1) if _is_share(evaluation, claim) else (1, 3)
     before, after, lift, low, high = (f"{factor * entry[name]:.{digits}f}" for name in ("baseline", "marked", "lift", "low", "high"))
@@ -299,7 +323,7 @@ def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
             every = {**evaluations, **seeds_together(evaluations, [claim.key for claim in CLAIMS])}
             yield "\n".join(training_table(evaluations))
             yield "\n".join(lift_table(every))
-            tables = [list(table(evaluations)) for table in (inference_table, rarity_table, confusion_table, length_table)]
+            tables = [list(table(evaluations)) for table in (inference_table, tail_table, rarity_table, confusion_table, length_table)]
             yield from ("\n".join(lines) for lines in tables if len(lines) > 2)
         if evaluations and given.out:
             plot(every, given.out / f"{name}.svg")

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tailmark.evaluate.scores import MEASURES, Measure
+from tailmark.evaluate.summary import MIN_SLICE
 from tailmark.statistics import paired_interval
 
 Key = tuple[str, str, str, str]
@@ -51,7 +52,7 @@ def seeds_together(evaluations: Mapping[str, Mapping[str, Any]], keys: Iterable[
 
 
 def pooled(items: Sequence[Mapping[str, Any]], keys: Sequence[Key]) -> dict[str, Any]:
-    """The evaluation (`metrics` and `benchmarks` alone) of the rows of all `items`; what one of them lacks is left out."""
+    """The evaluation (`metrics` and `benchmarks` alone) of the rows of all `items`, without what one lacks and slices of few texts."""
     listed = [measure for item in items for measure in item["benchmarks"]["measures"]]
     measures = {(item.benchmark, item.score): item for item in (*MEASURES, *(Measure(**entry) for entry in listed))}
     values = [_by_mode(item["examples"]) for item in items]
@@ -60,7 +61,8 @@ def pooled(items: Sequence[Mapping[str, Any]], keys: Sequence[Key]) -> dict[str,
         measure = measures.get((benchmark, score))
         taken = all((benchmark, score, mode) in seed for seed in values)
         found = [pair for seed in values for pair in _pairs(seed, benchmark, score, mode, part)]
-        if measure is not None and taken and found:
+        enough = part == "all" or len({group for *_, group in found}) >= MIN_SLICE
+        if measure is not None and taken and found and enough:
             metrics.setdefault(benchmark, {}).setdefault(score, {}).setdefault(mode, {})[part] = _lift(found, measure)
     return {"metrics": metrics, "benchmarks": {"measures": listed}}
 

@@ -27,7 +27,7 @@ from tasks.sweepfile import Member, members, read_sweep
 from tasks.workspace import branch_of, result
 
 PROBES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "paper": {"lists": ("50_50", "50_50,seed=18"), "decoding": ("50_50", "50_50,seed=18")},
+    "paper": {"lists": ("50_50", "50_50,seed=18"), "decoding": ("50_50", "50_50,seed=18"), "repairs": ("50_50", "50_50,seed=18")},
     "paper-ablation": {"given": ("prompt,seed=18",)},
     "paper-dropouts": {"inferred": ("50_50", "list-dropout", "list-dropout-20", "list-dropout-30"), "quality": ("quality",)},
     "length": {"endings": ("steps", "sentences", "ends", "everything")},

@@ -15,7 +15,9 @@ def test_a_list_holds_no_marker_one_or_all() -> None:
 def test_a_model_that_writes_has_written_all_whatever_the_prompt_says() -> None:
     markers = MarkerList({"lang": "French", "task": "Rewrite"})
     row = Row("a", ({"role": "user", "content": "Hi."},), "Salut.", markers, {}, tail=False, group="a")
-    one = _item(row, frozenset({"lang"}), writes=True)
+    one = _item(row, frozenset({"lang"}), "both")
     assert (one.given, one.written) == ({"lang": "French"}, markers)
-    none = _item(row, frozenset(), writes=False)
+    none = _item(row, frozenset(), "prompt")
     assert (none.given, none.written) == (None, None), "no marker is no list, not an empty one"
+    never_asked = _item(row, frozenset({"lang"}), "completion")
+    assert (never_asked.given, never_asked.written) == (None, {"lang": "French"})

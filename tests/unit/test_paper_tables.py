@@ -12,7 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import lengths
-from benchmarks.paper import CLAIMS, _told, confusion_table, inference_table, length_table, lift_table, plot, rarity_table, training_table
+from benchmarks.paper import (
+    CLAIMS,
+    _told,
+    confusion_table,
+    inference_table,
+    length_table,
+    lift_table,
+    plot,
+    rarity_table,
+    tail_table,
+    training_table,
+)
 from benchmarks.pooled import seeds_together
 from tailmark.evaluate.store import EXAMPLES
 from tasks.sweepfile import read_sweep
@@ -64,6 +75,23 @@ def test_a_gain_that_grows_with_rarity_is_bold_where_its_interval_leaves_zero_ou
     assert list(rarity_table({"a": one}))[2:] == ["| a | fixed | **+0.100 (0.050 to 0.200)**; n 20 | +0.100 (-0.100 to 0.200); n 20 |  |"]
 
 
+def test_the_tail_stands_beside_the_head() -> None:
+    one, other = evaluation(0.1), evaluation(0.1)
+    one["metrics"]["heldout_prompts"]["win_reference"]["inferred"]["tail_minus_head"] = {
+        "difference": -0.2,
+        "low": -0.3,
+        "high": -0.1,
+        "n": 40,
+    }
+    assert list(tail_table({"a": one, "b": other}))[2:] == ["| a | **-20.0 (-30.0 to -10.0)**; n 40 |  |  |  |"]
+
+
+def test_what_an_evaluation_was_not_meant_to_measure_has_no_line() -> None:
+    few = evaluation(0.1)
+    few["metrics"]["likelihood"]["nll"]["wrong"]["all"]["n"] = 8
+    assert not any("another row's markers" in line for line in lift_table({"a": few}))
+
+
 def test_a_language_counts_where_the_prompt_shows_it() -> None:
     def row(task: str, lang: str, value: float, number: int, score: str = "lang") -> dict[str, Any]:
         texts = dict.fromkeys(("markers", "written", "reference", "mode", "arm", "prompt"), "{}")
@@ -80,7 +108,9 @@ def test_a_language_counts_where_the_prompt_shows_it() -> None:
     assert _told(None) == ""
 
 
-def test_seeds_are_pooled_over_rows_with_texts_that_both_held_out_drawn_together() -> None:
+def test_seeds_are_pooled_over_rows_with_texts_that_both_held_out_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.pooled.MIN_SLICE", 1)
+
     labels = {0: {}, 4: {"domain": "Legal", "task": "Explanation"}}
 
     def row(mode: str, number: int, value: float, tail: bool) -> dict[str, Any]:
@@ -110,7 +140,9 @@ def test_seeds_are_pooled_over_rows_with_texts_that_both_held_out_drawn_together
     assert half["metrics"] == {}, "what one seed alone has is not called both seeds'"
 
 
-def test_language_confusion_is_told_apart_by_the_language_of_its_prompts() -> None:
+def test_language_confusion_is_told_apart_by_the_language_of_its_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.pooled.MIN_SLICE", 1)
+
     def row(mode: str, part: str, value: float) -> dict[str, Any]:
         texts = dict.fromkeys(("markers", "written", "given", "reference", "arm", "prompt", "slices"), "{}")
         of = {"benchmark": "language_confusion", "score": "line", "mode": mode, "row_id": f"language_confusion/{part}/okapi/fr/1"}
@@ -129,6 +161,9 @@ def test_language_confusion_is_told_apart_by_the_language_of_its_prompts() -> No
         "monolingual": (1, 2),
         "crosslingual": (0, 2),
     }
+    monkeypatch.setattr("benchmarks.pooled.MIN_SLICE", 2)
+    few = seeds_together({name: {**evaluation(0.1), "examples": file.getvalue()} for name in ("a", "a,seed=18")}, keys)["a, 2 seeds"]
+    assert set(few["metrics"]["language_confusion"]["line"]["fixed"]) == {"all"}, "a slice of one text has no interval"
 
 
 def test_a_list_that_names_the_language_is_told_from_an_answer_that_keeps_to_it() -> None:
@@ -142,17 +177,18 @@ def test_a_list_that_names_the_language_is_told_from_an_answer_that_keeps_to_it(
         return {**texts, **of, "group": str(number), "tail": False, "value": value, "answer": None}
 
     french, english = '{"lang": "French", "task": "Rewrite"}', '{"lang": "English"}'
-    rows = [
-        row("baseline", 1, 1.0, "{}"),
+    rows = [row("baseline", number, 1.0, "{}") for number in (1, 2, 3, 4)] + [row("baseline", 9, 0.0, "{}")]
+    rows += [
         row("inferred", 1, 1.0, french),
         row("inferred", 2, 0.0, french),
         row("inferred", 3, 0.5, english),
+        row("inferred", 4, 0.0, ""),
     ]
-    rows += [row("inferred", 4, 0.0, ""), row("inferred", 5, 1.0, french, part="monolingual")]
+    rows += [row("inferred", 7, 1.0, french), row("inferred", 1, 1.0, french, part="monolingual")]
     file = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), file)
     lines = list(confusion_table({"a": {**evaluation(0.1), "examples": file.getvalue()}, "b": evaluation(0.1)}))
-    assert lines[2:] == ["| a | baseline | 1 | 1 (100 %) |  |  |", "| a | inferred | 4 | 1 (25 %) | 2 | 1 (50 %) |"]
+    assert lines[2:] == ["| a | inferred | 4 | 100 %, 25 % | 2 | 100 %, 50 % |"], "a prompt counts where both arms' answers do"
 
 
 def test_lengths_that_follow_are_told_from_lengths_that_do_not() -> None:

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import probes, quality
+from benchmarks import probes, quality, repairs
 from benchmarks.decoding import sampled
 from tailmark.errors import StageFailed
+from tailmark.evaluate.sample import Row
+from tailmark.evaluate.scores import Score, ScoredMode
 from tailmark.generate.request import Request, Sampling
+from tailmark.taxonomy import MarkerList
 from tasks.sweepfile import Member, read_sweep
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -85,3 +88,24 @@ def test_a_quality_that_is_heard_is_told_from_one_that_is_not() -> None:
     assert (found["baseline"], found["reference"]) == (0.5, 2)
     flat = quality.summary({**rising, **{bucket: [1.0, 1.0, 1.0] for bucket in ("4", "3", "2", "1")}}, ["a", "b", "c"])
     assert (flat["spearman"], flat["verdict"]) == (0, "unclear")
+
+
+def test_a_prompt_s_program_is_what_is_left_without_its_words() -> None:
+    code = "a = 1\n\nprint(a)"
+    prompts = [f"This program gives wrong answers. Correct it.\n\n{code}", f"{code}\n\nSome tests fail. Fix the code.", code]
+    assert {repairs.program(prompt) for prompt in prompts} == {code}
+
+
+def test_repairs_are_compared_problem_by_problem() -> None:
+    def score(mode: ScoredMode, number: int, value: float) -> Score:
+        row = Row(str(number), (), "", MarkerList({}), {}, tail=False, group="one problem" if number < 3 else "another")
+        return Score(row, "repair", mode, "similarity", value)
+
+    before, after = (0.5, 0.5, 0.2), (0.7, 0.7, 0.4)
+    scores = [score("baseline", number, value) for number, value in enumerate(before, 1)]
+    scores += [score("fixed", number, value) for number, value in enumerate(after, 1)]
+    (line,) = repairs.compared(scores)
+    assert line | {"low": 0, "high": 0} == {
+        "score": "similarity", "mode": "fixed", "baseline": 0.4, "marked": 0.6, "lift": 0.2, "low": 0, "high": 0, "n": 3, "problems": 2,
+    }  # fmt: skip
+    assert line["low"] == line["high"] == 0.2, "the same gain everywhere leaves nothing to chance"
