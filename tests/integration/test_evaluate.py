@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from benchmarks import decoding, given, inferred, lists
 from tailmark.base import stage as base_stage
 from tailmark.chat import marker_template
 from tailmark.config import Config
@@ -295,3 +296,19 @@ def test_the_page_for_dvcs_plots_fetches_nothing() -> None:
     assert "{plot_divs}" in text
     assert "vegaEmbed" in text
     assert not re.search(r"<(?:script|link)[^>]+(?:src|href)=", text)
+
+
+def test_probes_find_equal_weights_equal(checkout: tuple[Config, Layout], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random model writes no list of its own, so whatever leaves it without one is a tie with the baseline."""
+    config, layout = checkout
+    monkeypatch.chdir(layout.root)
+    bench = stage.load_bench(config, layout)
+    asked = {str(line["asked"]): line for line in lists.compared(bench, 8) if line["part"] == "all"}
+    assert [asked[name]["ties"] for name in ("own list", "no list")] == [8, 8]
+    assert all(sum(int(str(line[what])) for what in ("wins", "ties", "losses")) == 8 for line in asked.values())
+    drawn = {str(line["asked"]): line["ties"] for line in decoding.compared(bench, 8) if line["part"] == "all"}
+    assert drawn["own list; sampled"] == drawn["own list; greedy"] == 8, "both arms draw with the same seeds"
+    lifts = {(line["list"], line["rows"]): line for line in given.lifts(bench, 8)}
+    assert lifts["none", "all"]["n"] == 8
+    found = {line["lists"]: line["prompts_without_list"] for line in inferred.compared(bench, 8)}
+    assert found == {"free": 8, "constrained": 8}, "it ends a list that it is made to begin"
