@@ -308,7 +308,8 @@ def plot(evaluations: Evaluations, path: Path) -> None:
 
 def _points(evaluation: Evaluation, claim: Claim) -> tuple[float, float, float] | None:
     entry = _entry(evaluation, claim)
-    return (100 * entry["lift"], 100 * entry["low"], 100 * entry["high"]) if entry and _is_share(evaluation, claim) else None
+    shown = entry and entry["n"] >= _FEWEST and _is_share(evaluation, claim)
+    return (100 * entry["lift"], 100 * entry["low"], 100 * entry["high"]) if shown else None
 
 
 def page(root: Path, given: argparse.Namespace) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ def run(lines: Lines, about: str | None, rows: int) -> None:
     given = parser.parse_args()
     layout = Layout(Path.cwd())
     bench = load_bench(load_config(layout.root / "params.yaml"), layout)
-    answers = place_of_answers(bench, layout)
+    answers = place_of_answers(bench, layout).with_suffix(f".{Path(sys.argv[0]).stem}.jsonl")  # no other's, who may be at work
     kept = []
     for line in ({"hardware": hardware(), "code": code_version(Path(__file__).parent)}, *lines(replace(bench, kept=answers), given.rows)):
         kept.append(json.dumps(line))

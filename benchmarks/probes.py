@@ -83,13 +83,17 @@ def _cell(value: object) -> str:
     return "; ".join(f"{key}: {_cell(item)}" for key, item in value.items()) if isinstance(value, Mapping) else str(value)
 
 
-def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
-    """The tables of all probes of all sweeps, each with its commits."""
+def page(root: Path, given: argparse.Namespace, failed: list[str]) -> Iterator[str]:
+    """The tables of all probes of all sweeps, each with its commits; `failed` gets those that failed, which do not end the others."""
     for file in given.files:
         by_probe: dict[str, dict[str, Results]] = {}
         for probe, member in wanted(root, file, given.revision, given.profile):
-            by_probe.setdefault(probe, {})[member.name] = asked(root, probe, member, given.out)
-        for probe, results in by_probe.items():
+            try:
+                by_probe.setdefault(probe, {})[member.name] = asked(root, probe, member, given.out)
+            except StageFailed as error:
+                say(str(error))
+                failed.append(f"{probe} of {member.name}")
+        for probe, results in ((name, results) for name, results in by_probe.items() if results):
             commits = sorted({str(lines[0]["code"]["commit"])[:7] for lines in results.values()})
             yield f"## {read_sweep(root / file).name}: {probe}\n\nCode of {', '.join(commits)}."
             yield "\n".join(table(results))
@@ -106,10 +110,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show(given: argparse.Namespace) -> None:
-    text = "\n\n".join(page(Path.cwd(), given))
+    failed: list[str] = []
+    text = "\n\n".join(page(Path.cwd(), given, failed))
     if text:
         say(f"\n{text}")
         write_text(given.out / "probes.md", text + "\n")
+    if failed:
+        fix = "their messages stand above; mend that and run this again: it does only what is missing"
+        raise StageFailed(f"{len(failed)} probes failed: {', '.join(failed)}.", fix=fix)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
     python -m benchmarks.quality --rows 120    # in a member's worktree whose rows have a `quality` by `annotate.quality`
 
-The benchmark `quality_lever` grades by judges. This probe grades by what the buckets were made of, so that it shows whether the lever moves
-at all: every bare prompt is asked for each bucket, from 4 (worst) to 1, and the answers are scored as the training rows were. Prints the
-means, their rank correlation with the order of the buckets within a prompt (`spearman`: 1 where scores rise with every bucket; 95 %
-interval over source texts), the baseline's mean, and the reference answers'.
+The benchmark `quality_lever` asks every prompt for each bucket, from 4 (worst) to 1, and grades by judges. This probe grades the answers
+that it kept by what the buckets were made of, so that it shows whether the lever moves at all. Prints the means, their rank correlation
+with the order of the buckets within a prompt (`spearman`: 1 where scores rise with every bucket; 95 % interval over source texts), the
+baseline's mean, and the reference answers'.
 """
 
 from __future__ import annotations
@@ -15,31 +15,37 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from benchmarks.probe import run
 from tailmark.annotate.scorers import open_scorer
 from tailmark.evaluate.benchmarks import Bench
 from tailmark.evaluate.sample import Row
-from tailmark.evaluate.suite.quality import WORST_FIRST, lever
-from tailmark.generate.request import Request
-from tailmark.quality import BUCKET
-from tailmark.taxonomy import MarkerValue
+from tailmark.evaluate.stage import SCORES
+from tailmark.evaluate.suite.quality import NAME, WORST_FIRST, lever
+from tailmark.layout import Layout
 
 Scores = list[float | None]
 
 
 def measured(bench: Bench, count: int) -> Iterator[dict[str, object]]:
-    """One line: the scores by what was asked for."""
-    rows = bench.draw(bench.heldout.rows, count, "quality")
-    scores = {"baseline": _scores(bench, rows, _answers(bench, rows, None))}
-    scores |= {bucket: _scores(bench, rows, _answers(bench, rows, {BUCKET: bucket})) for bucket in WORST_FIRST}
-    scores["reference"] = _scores(bench, rows, [row.completion for row in rows])
-    yield summary(scores, [row.group for row in rows])
+    """One line: the scores by what was asked for, over so many prompts of the evaluation."""
+    layout = Layout(Path.cwd())
+    answers = kept(layout.evaluated / SCORES)
+    asked = [row for row in bench.heldout.rows if row.id in answers["baseline"]][:count]
+    scores = {name: _scores(bench, asked, [of[row.id] for row in asked]) for name, of in answers.items()}
+    scores["reference"] = _scores(bench, asked, [row.completion for row in asked])
+    yield summary(scores, [row.group for row in asked])
 
 
-def _answers(bench: Bench, rows: Sequence[Row], given: dict[str, MarkerValue] | None) -> list[str]:
-    requests, what = [Request(row.messages, given) for row in rows], "quality" if given is None else f"quality {given[BUCKET]}"
-    return [answer.text for answer in bench.answer("fixed" if given else "baseline", requests, what)]
+def kept(examples: Path) -> dict[str, dict[str, str]]:
+    """The answers of the benchmark `quality_lever`, by bucket (and `baseline`) and row."""
+    columns = ["mode", "score", "row_id", "answer"]
+    found: dict[str, dict[str, str]] = {name: {} for name in ("baseline", *WORST_FIRST)}
+    for row in pq.read_table(examples, columns=columns, filters=[("benchmark", "=", NAME)]).to_pylist():
+        name = "baseline" if row["mode"] == "baseline" else row["score"].rpartition("_")[2]
+        found[name][row["row_id"].removeprefix(f"{NAME}/")] = row["answer"]
+    return found
 
 
 def _scores(bench: Bench, rows: Sequence[Row], answers: Sequence[str]) -> Scores:

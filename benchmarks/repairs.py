@@ -52,10 +52,11 @@ def with_benchmark(bench: Bench, options: Repair) -> Bench:
 def unseen(bench: Bench, layout: Layout) -> Iterator[Row]:
     """The repairs in the sources of this sample's repairs, without the problems of its training rows."""
     schema = annotated_schema(bench.marked.taxonomy)
-    repairs = [row for row in read_rows(layout.annotated / "rows", schema) if row["markers"].get("task") == TASK]
-    trained = {row["metadata"].get("group") for row in repairs if row["split"] == TRAIN}
+    rows = list(read_rows(layout.annotated / "rows", schema))
+    sources = {str(row["source_name"]) for row in rows if row["markers"].get("task") == TASK}
+    trained = {row["metadata"].get("group") for row in rows if row["split"] == TRAIN}  # a translation shows the correction, too
     with TemporaryDirectory() as folder:
-        config = whole(bench.config, {str(row["source_name"]) for row in repairs}, layout.root)
+        config = whole(bench.config, sources, layout.root)
         ingest.run(config, Layout(Path(folder)))
         annotate.run(config, Layout(Path(folder)))
         found = read_heldout(config, Layout(Path(folder)), bench.marked.taxonomy, bench.marked.info.markers)
@@ -65,10 +66,10 @@ def unseen(bench: Bench, layout: Layout) -> Iterator[Row]:
 
 
 def whole(config: Config, sources: set[str], root: Path) -> Config:
-    """The same options for all rows of these sources, half of whose texts are held out; no path depends on the folder."""
+    """The same options for all rows of these sources, nearly all of which are held out; no path depends on the folder."""
     chosen = [source for source in config.ingest.sources if source.name in sources]
     placed = tuple(source.model_copy(update={"path": str((root / str(source.path)).resolve())}) for source in chosen)  # type: ignore[union-attr]
-    taken = config.ingest.model_copy(update={"sources": placed, "rows": None, "heldout_fraction": 0.5, "decontaminate": Decontaminate()})
+    taken = config.ingest.model_copy(update={"sources": placed, "rows": None, "heldout_fraction": 0.99, "decontaminate": Decontaminate()})
     taxonomy = config.taxonomy.model_copy(update={"file": str((root / config.taxonomy.file).resolve())})
     return config.model_copy(update={"ingest": taken, "taxonomy": taxonomy})
 

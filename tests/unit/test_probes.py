@@ -9,13 +9,17 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import probes, quality, repairs
 from benchmarks.decoding import sampled
+from tailmark.config import load_config
 from tailmark.errors import StageFailed
 from tailmark.evaluate.sample import Row
 from tailmark.evaluate.scores import Score, ScoredMode
+from tailmark.evaluate.store import EXAMPLES
 from tailmark.generate.request import Request, Sampling
 from tailmark.taxonomy import MarkerList
 from tasks.sweepfile import Member, read_sweep
@@ -109,3 +113,38 @@ def test_repairs_are_compared_problem_by_problem() -> None:
         "score": "similarity", "mode": "fixed", "baseline": 0.4, "marked": 0.6, "lift": 0.2, "low": 0, "high": 0, "n": 3, "problems": 2,
     }  # fmt: skip
     assert line["low"] == line["high"] == 0.2, "the same gain everywhere leaves nothing to chance"
+
+
+def test_the_quality_probe_reads_the_answers_that_the_evaluation_kept(tmp_path: Path) -> None:
+    def row(mode: str, score: str, answer: str, benchmark: str = "quality_lever") -> dict[str, object]:
+        texts = dict.fromkeys(("markers", "given", "written", "reference", "arm", "prompt", "slices"), "{}")
+        return {
+            **texts,
+            "benchmark": benchmark,
+            "mode": mode,
+            "score": score,
+            "row_id": f"{benchmark}/a",
+            "group": "a",
+            "tail": False,
+            "value": 1.0,
+            "answer": answer,
+        }
+
+    rows = [row("baseline", "reference_4", "plain"), row("fixed", "reference_4", "worst"), row("fixed", "reference_1", "best")]
+    rows.append(row("fixed", "win_reference", "other", "heldout_prompts"))
+    pq.write_table(pa.Table.from_pylist(rows, schema=EXAMPLES), tmp_path / "examples.parquet")
+    assert quality.kept(tmp_path / "examples.parquet") == {
+        "baseline": {"a": "plain"},
+        "4": {"a": "worst"},
+        "3": {},
+        "2": {},
+        "1": {"a": "best"},
+    }
+
+
+def test_repairs_are_read_from_the_whole_of_their_source(tmp_path: Path) -> None:
+    config = load_config(ROOT / "params" / "bench.yaml")
+    wide = repairs.whole(config, {"condefects"}, tmp_path / "checkout")
+    assert [source.name for source in wide.ingest.sources] == ["condefects"]
+    assert (wide.ingest.rows, wide.ingest.decontaminate.sets) == (None, ())
+    assert str(wide.ingest.sources[0].path) == str(tmp_path / "shared/data/train/condefects.jsonl.gz")  # type: ignore[union-attr]
