@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow.parquet as pq
 
+from benchmarks.markdown import table
+
 _COLUMNS = ("benchmark", "mode", "score", "row_id", "value", "slices", "written")
 _MODES = ("absent", "inferred", "fixed")
 
@@ -21,13 +23,18 @@ Pair = tuple[Row, Row]
 
 def lines(members: Mapping[str, bytes | None]) -> Iterator[str]:
     """The table, without those members whose evaluation did not ask; `members`: their examples.parquet."""
-    yield "| member | mode | prompts | all lines pass: baseline, marked | of them, where the list names the language | baseline, marked |"
-    yield "|---" * 6 + "|"
-    for name, examples in members.items():
-        yield from (f"| {name} | {line} |" for line in cells(examples))
+    head = (
+        "member",
+        "mode",
+        "prompts",
+        "all lines pass: baseline, marked",
+        "of them, where the list names the language",
+        "baseline, marked",
+    )
+    return table(head, ([name, *line] for name, examples in members.items() for line in cells(examples)))
 
 
-def cells(examples: bytes | None) -> list[str]:
+def cells(examples: bytes | None) -> list[list[str]]:
     """A member's lines, one a mode; a prompt counts where the answers of both arms do."""
     if examples is None:
         return []
@@ -42,9 +49,9 @@ def cells(examples: bytes | None) -> list[str]:
     return [_cells(mode, of) for mode, of in pairs.items() if of]
 
 
-def _cells(mode: str, pairs: Sequence[Pair]) -> str:
+def _cells(mode: str, pairs: Sequence[Pair]) -> list[str]:
     named = [pair for pair in pairs if _language(pair[1]["written"]) == _language(pair[1]["slices"])]
-    return f"{mode} | {len(pairs)} | {_passed(pairs)} | {len(named)} | {_passed(named)}"
+    return [mode, str(len(pairs)), _passed(pairs), str(len(named)), _passed(named)]
 
 
 def _language(markers: object) -> object:

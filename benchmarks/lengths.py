@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from benchmarks.markdown import table
+
 MARKER = "length_tokens"
 CLOSE = 0.15
 """What counts as met: tokens off the target, as a share of it."""
@@ -29,15 +31,13 @@ _ASKED = (
 """What an answer was asked by: `length` says the target in words, `length_alone` does not."""
 
 
-def lines(members: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def lines(members: Mapping[str, Sequence[Sequence[str]]]) -> Iterator[str]:
     """The table: a line for each way of asking of each member (see `cells`)."""
-    yield f"| member | asked by | asked, median | made, median | correlation | within {100 * CLOSE:.0f} % | n |"
-    yield "|---" * 7 + "|"
-    for name, found in members.items():
-        yield from (f"| {name} | {line} |" for line in found)
+    head = ("member", "asked by", "asked, median", "made, median", "correlation", f"within {100 * CLOSE:.0f} %", "n")
+    return table(head, ([name, *line] for name, found in members.items() for line in found))
 
 
-def cells(examples: bytes | None) -> list[str]:
+def cells(examples: bytes | None) -> list[list[str]]:
     """A member's lines: of all ways to ask, and last of the lists that bare prompts got; `examples`: examples.parquet."""
     if examples is None:
         return []
@@ -59,10 +59,10 @@ def _lists(rows: Sequence[Mapping[str, Any]]) -> list[tuple[float, float]]:
     return [(float(true), float(written)) for true, written in pairs if str(written).isdecimal()]
 
 
-def _cells(words: str, pairs: Sequence[tuple[float, float]]) -> str:
+def _cells(words: str, pairs: Sequence[tuple[float, float]]) -> list[str]:
     asked, made = np.array(pairs).T
     within = np.mean(np.abs(made - asked) <= CLOSE * asked)
     logs = np.log(np.maximum(asked, 1)), np.log(np.maximum(made, 1))
     moves = np.std(logs[0]) > 0 and np.std(logs[1]) > 0
     correlation = f"{np.corrcoef(*logs)[0, 1]:.2f}" if moves else ""
-    return f"{words} | {median(asked):.0f} | {median(made):.0f} | {correlation} | {100 * within:.0f} % | {len(pairs)}"
+    return [words, f"{median(asked):.0f}", f"{median(made):.0f}", correlation, f"{100 * within:.0f} %", str(len(pairs))]

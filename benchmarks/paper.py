@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from benchmarks import confusion, lengths
+from benchmarks.markdown import table
 from benchmarks.pooled import ADDED, OPEN, Key, pooled, seeds_together
 from tailmark.evaluate.scores import MEASURES, Measure
 from tailmark.layout import ARMS
@@ -166,31 +167,28 @@ def _with_chance(value: float, low: float, high: float, most: float, rows: int, 
 
 def training_table(evaluations: Evaluations) -> Iterator[str]:
     """What each arm was trained on, and its held-out loss at both ends."""
-    yield "| member | arm | steps | tokens | supervised | parameters trained | held-out answers, nats per token, first and last |"
-    yield "|---" * 7 + "|"
-    for name, item in evaluations.items():
-        for arm, entry in item["trainings"].items():
-            counts = " | ".join(f"{entry[key]:,}" for key in ("steps", "tokens", "supervised_tokens", "trainable_parameters"))
-            yield f"| {name} | {arm} | {counts} | {entry['heldout_first']['answer']:.3f}, {entry['heldout_last']['answer']:.3f} |"
+    counted = ("steps", "tokens", "supervised_tokens", "trainable_parameters")
+    head = ("member", "arm", "steps", "tokens", "supervised", "parameters trained", "held-out answers, nats per token, first and last")
+    arms = [(name, arm, entry) for name, item in evaluations.items() for arm, entry in item["trainings"].items()]
+    losses = [f"{entry['heldout_first']['answer']:.3f}, {entry['heldout_last']['answer']:.3f}" for *_, entry in arms]
+    counts = [[f"{entry[key]:,}" for key in counted] for *_, entry in arms]
+    return table(head, ([name, arm, *of, loss] for (name, arm, _), of, loss in zip(arms, counts, losses, strict=True)))
 
 
 def lift_table(evaluations: Evaluations) -> Iterator[str]:
     """A line a claim; columns: the paper, then every member. A lift whose interval leaves zero out is bold."""
-    yield f"| measure | mode | paper | {' | '.join(evaluations)} |"
-    yield "|---" * (3 + len(evaluations)) + "|"
-    for claim in CLAIMS:
-        cells = [_cell(item, claim) for item in evaluations.values()]
-        if any(cells):
-            yield f"| {claim.title} | {claim.mode} | {claim.paper} | {' | '.join(cells)} |"
+    found = [(claim, [_cell(item, claim) for item in evaluations.values()]) for claim in CLAIMS]
+    head = ("measure", "mode", "paper", *evaluations)
+    return table(head, ([claim.title, claim.mode, claim.paper, *cells] for claim, cells in found if any(cells)))
 
 
 def inference_table(evaluations: Evaluations) -> Iterator[str]:
     """How often each marker is written right for a bare prompt, in per cent, by member; chance is the most frequent value."""
-    yield f"| member | {' | '.join(_MARKERS)} | lang, where the prompt shows it |"
-    yield "|---" * (len(_MARKERS) + 2) + "|"
+    rows = []
     for name, item in evaluations.items():
-        right = [_right(item, marker, INFERRED.get(name.partition(",")[0], {}).get(marker)) for marker in _MARKERS]
-        yield f"| {name} | {' | '.join(right)} | {_told(item['examples'])} |"
+        theirs = INFERRED.get(name.partition(",")[0], {})
+        rows.append([name, *(_right(item, marker, theirs.get(marker)) for marker in _MARKERS), _told(item["examples"])])
+    return table(("member", *_MARKERS, "lang, where the prompt shows it"), rows)
 
 
 def length_table(evaluations: Evaluations) -> Iterator[str]:
@@ -200,25 +198,23 @@ def length_table(evaluations: Evaluations) -> Iterator[str]:
 
 def tail_table(evaluations: Evaluations) -> Iterator[str]:
     """How much more the tail gains than the head, in points or nats per token."""
-    yield f"| member | {' | '.join(f'{title}, {mode}' for title, *_, mode in _TAIL)} |"
-    yield "|---" * (len(_TAIL) + 1) + "|"
+    rows = []
     for name, item in evaluations.items():
-        cells = []
-        for _, benchmark, score, mode in _TAIL:
-            parts = item["metrics"].get(benchmark, {}).get(score, {}).get(mode, {})
-            cells.append(_slope(parts.get("tail_minus_head"), *((100, 1) if benchmark == _WIN else (1, 3))))
-        if any(cells):
-            yield f"| {name} | {' | '.join(cells)} |"
+        parts = [item["metrics"].get(benchmark, {}).get(score, {}).get(mode, {}) for _, benchmark, score, mode in _TAIL]
+        scales = [(100, 1) if benchmark == _WIN else (1, 3) for _, benchmark, *_ in _TAIL]
+        rows.append([name, *(_slope(part.get("tail_minus_head"), *scale) for part, scale in zip(parts, scales, strict=True))])
+    return table(("member", *(f"{title}, {mode}" for title, *_, mode in _TAIL)), (row for row in rows if any(row[1:])))
 
 
 def rarity_table(evaluations: Evaluations) -> Iterator[str]:
     """How much more likely answers become for every tenfold fewer training rows of their marker's value, in nats per token."""
-    yield f"| member | mode | {' | '.join(_RARE)} |"
-    yield "|---" * (len(_RARE) + 2) + "|"
-    for name, item in evaluations.items():
-        for mode, parts in item["metrics"].get("likelihood", {}).get("nll", {}).items():
-            if mode in {"inferred", "fixed"} and "rarity" in parts:
-                yield f"| {name} | {mode} | {' | '.join(_slope(parts['rarity'].get(marker)) for marker in _RARE)} |"
+    found = [
+        (name, mode, item["metrics"].get("likelihood", {}).get("nll", {}).get(mode, {}).get("rarity"))
+        for name, item in evaluations.items()
+        for mode in ("inferred", "fixed")
+    ]
+    rows = ([name, mode, *(_slope(of.get(marker)) for marker in _RARE)] for name, mode, of in found if of)
+    return table(("member", "mode", *_RARE), rows)
 
 
 def _slope(entry: Mapping[str, float] | None, factor: int = 1, digits: int = 3) -> str:
@@ -324,7 +320,7 @@ def page(root: Path, given: argparse.Namespace) -> Iterator[str]:
             every = {**evaluations, **seeds_together(evaluations, [claim.key for claim in CLAIMS])}
             yield "\n".join(training_table(evaluations))
             yield "\n".join(lift_table(every))
-            tables = [list(table(evaluations)) for table in (inference_table, tail_table, rarity_table, confusion_table, length_table)]
+            tables = [list(make(evaluations)) for make in (inference_table, tail_table, rarity_table, confusion_table, length_table)]
             yield from ("\n".join(lines) for lines in tables if len(lines) > 2)
         if evaluations and given.out:
             plot(every, given.out / f"{name}.svg")

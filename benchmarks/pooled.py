@@ -63,7 +63,7 @@ def pooled(items: Sequence[Mapping[str, Any]], keys: Sequence[Key]) -> dict[str,
         found = [pair for seed in values for pair in _pairs(seed, benchmark, score, mode, part)]
         enough = part == "all" or len({group for *_, group in found}) >= MIN_SLICE
         if measure is not None and taken and found and enough:
-            metrics.setdefault(benchmark, {}).setdefault(score, {}).setdefault(mode, {})[part] = _lift(found, measure)
+            metrics.setdefault(benchmark, {}).setdefault(score, {}).setdefault(mode, {})[part] = lift_of(found, measure)
     return {"metrics": metrics, "benchmarks": {"measures": listed}}
 
 
@@ -88,7 +88,8 @@ def _parts(row: Mapping[str, Any]) -> tuple[str, ...]:
     return ("all", "open" if labels.get("task") in OPEN else "shown", *rarity, *setting)
 
 
-def _lift(found: Sequence[tuple[float, float, str]], measure: Measure) -> dict[str, float]:
+def lift_of(found: Sequence[tuple[float, float, str]], measure: Measure) -> dict[str, float]:
+    """The lift of pairs (baseline's value, marked model's, source text), with both means and the interval."""
     lifts = [measure.lift(before, after) for before, after, _ in found]
     clusters = [group for _, _, group in found]
     interval = paired_interval(lifts, resamples=5000, confidence=0.95, seed=0, clusters=clusters, yes_no=measure.unit == "share")

@@ -17,12 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paper import found
+from benchmarks import markdown
 from flows.guard import guarded
 from tailmark.console import say
 from tailmark.errors import StageFailed
 from tailmark.files import write_text
 from tasks import git
+from tasks.comparison import outcome
 from tasks.sweepfile import Member, members, read_sweep
 from tasks.workspace import branch_of, result
 
@@ -41,10 +42,9 @@ Results = list[dict[str, Any]]
 def wanted(root: Path, file: str, revision: str, profile: str) -> Iterator[tuple[str, Member]]:
     """Every probe of a sweep with a member that it is run of and that is done."""
     sweep = read_sweep(root / file)
-    done, _ = found(root, file, revision, profile)
     every = {member.name: member for member in members(sweep, root, git.resolve(root, revision), profile)}
     for probe, names in PROBES.get(sweep.name, {}).items():
-        yield from ((probe, every[name]) for name in names if name in done)
+        yield from ((probe, every[name]) for name in names if outcome(root, every[name].run) is not None)
 
 
 def asked(root: Path, probe: str, member: Member, folder: Path) -> Results:
@@ -73,10 +73,8 @@ def _run(root: Path, place: Path, probe: str, out: Path) -> None:
 def table(results: Mapping[str, Results]) -> Iterator[str]:
     """One table for a probe: a line for each result of each member."""
     columns = list(dict.fromkeys(key for lines in results.values() for line in lines[1:] for key in line))
-    yield f"| member | {' | '.join(columns)} |"
-    yield "|---" * (1 + len(columns)) + "|"
-    for name, lines in results.items():
-        yield from (f"| {name} | {' | '.join(_cell(line.get(key, '')) for key in columns)} |" for line in lines[1:])
+    rows = [(name, line) for name, lines in results.items() for line in lines[1:]]
+    return markdown.table(("member", *columns), ([name, *(_cell(line.get(key, "")) for key in columns)] for name, line in rows))
 
 
 def _cell(value: object) -> str:

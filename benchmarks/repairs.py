@@ -11,12 +11,14 @@ how near the faulty program is as it stands: a model that copies it has that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.pooled import lift_of
 from benchmarks.probe import run
+from benchmarks.suite import only
 from tailmark.annotate import stage as annotate
 from tailmark.config import Config, Decontaminate, Repair
 from tailmark.evaluate.benchmarks import Bench
@@ -28,7 +30,6 @@ from tailmark.generate.request import Answer
 from tailmark.ingest import stage as ingest
 from tailmark.layout import Layout
 from tailmark.records import TRAIN, annotated_schema, read_rows
-from tailmark.statistics import paired_interval
 
 TASK, MOST_TOKENS = "CodeFix", 300
 
@@ -37,16 +38,10 @@ def measured(bench: Bench, count: int) -> Iterator[dict[str, object]]:
     """A line for each score and mode, and one for the faulty programs themselves."""
     layout = Layout(Path.cwd())
     options = Repair(kind="repair", modes=("inferred", "fixed"), limit=count, max_new_tokens=MOST_TOKENS)
-    wider = with_benchmark(replace(bench, heldout=replace(bench.heldout, rows=tuple(unseen(bench, layout)))), options)
+    wider = only(replace(bench, heldout=replace(bench.heldout, rows=tuple(unseen(bench, layout)))), options)
     suite = run_suite(wider, layout)
     yield from compared(suite.scores)
     yield copied(RepairBenchmark(options, wider, layout))
-
-
-def with_benchmark(bench: Bench, options: Repair) -> Bench:
-    """The bench with this benchmark alone."""
-    evaluate = bench.config.evaluate.model_copy(update={"benchmarks": (options,)})
-    return replace(bench, config=bench.config.model_copy(update={"evaluate": evaluate}))
 
 
 def unseen(bench: Bench, layout: Layout) -> Iterator[Row]:
@@ -83,19 +78,13 @@ def compared(scores: Sequence[Score]) -> Iterator[dict[str, object]]:
     values: dict[tuple[str, str], dict[str, Score]] = {}
     for score in scores:
         values.setdefault((score.score, score.mode), {})[score.row.id] = score
-    for (name, mode), found in sorted(values.items()):
-        if mode != "baseline":
-            yield {"score": name, "mode": mode, **_lift(values[name, "baseline"], found)}
-
-
-def _lift(before: Mapping[str, Score], after: Mapping[str, Score]) -> dict[str, object]:
-    pairs = [(before[key].value, item.value, item.row.group) for key, item in sorted(after.items()) if key in before]
-    lift = paired_interval(
-        [new - old for old, new, _ in pairs], resamples=5000, confidence=0.95, seed=0, clusters=[group for *_, group in pairs]
-    )
-    means = {"baseline": sum(old for old, *_ in pairs) / len(pairs), "marked": sum(new for _, new, _ in pairs) / len(pairs)}
-    numbers = {**means, "lift": lift.mean, "low": lift.low, "high": lift.high}
-    return {**{key: round(value, 3) for key, value in numbers.items()}, "n": len(pairs), "problems": len({group for *_, group in pairs})}
+    for measure in RepairBenchmark.measures:
+        for mode in ("inferred", "fixed"):
+            before, after = values.get((measure.score, "baseline"), {}), values.get((measure.score, mode), {})
+            pairs = [(before[key].value, item.value, item.row.group) for key, item in sorted(after.items()) if key in before]
+            if pairs:
+                lift = {key: round(value, 3) for key, value in lift_of(pairs, measure).items()}
+                yield {"score": measure.score, "mode": mode, **lift, "problems": len({group for *_, group in pairs})}
 
 
 def copied(benchmark: RepairBenchmark) -> dict[str, object]:
